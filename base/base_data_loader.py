@@ -1,0 +1,226 @@
+"""What every loader promises: batches of (images_NCHW, targets_N), a validation part, the same order each time.
+
+The concrete loaders live in data_loader/. One of your own reads its data in `__init__` and hands a map-style data
+set to `super().__init__`; everything else is here.
+"""
+
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypedDict
+
+import torch
+from torch.utils.data import DataLoader, default_collate
+
+from base.base_sampler import BaseSampler, RandomSampler, SequentialSampler
+from base.keyed import FailedBatch, KeyedBatches, KeyedDataset
+from utils.errors import ConfigError, DataError
+from utils.seed import generator_for
+from utils.split import split_indices, split_without_classes
+
+
+class LoaderOptions(TypedDict, total=False):
+    """What the config can say about any loader: `def __init__(self, ..., **options: Unpack[LoaderOptions])`."""
+
+    batch_size: int
+    shuffle: bool
+    validation_split: float | int | None
+    num_workers: int
+    collate_fn: Callable[[list[Any]], Any]
+    sampler: BaseSampler
+    drop_last: bool
+    pin_memory: bool
+    persistent_workers: bool
+    seed: int
+
+
+class BaseDataLoader(DataLoader, ABC):
+    """Batches of one part of a data set, usually the training part; `split_validation` gives the other.
+
+    Args:
+        dataset: map-style; its items are (image, class index). Its `targets` and `classes`, where it has them,
+            make the split stratified and name the classes.
+        batch_size: images a batch.
+        shuffle: a new order each epoch; a `sampler` decides instead where one is given.
+        validation_split: the fraction (float) or number (int) of samples kept for validation; 0 for none.
+        num_workers: processes that prepare batches; 0 prepares them in this one. Never changes the result.
+        collate_fn: makes a batch of a list of items; torch's default stacks them.
+        eval_dataset: the same samples as `dataset`, seen through the evaluation transforms.
+        validation_dataset: validation data of its own; then nothing is split off.
+        sampler: the order of the training samples.
+        drop_last: leave a smaller last batch out of training. Evaluation always sees every sample.
+        pin_memory: page-locked batches, which copy faster to a GPU; only has an effect where there is one.
+        persistent_workers: keep the workers from one epoch to the next.
+        seed: the run's seed.
+
+    Attributes:
+        classes: class names in the order of their indices.
+        mean, std: per channel, for pixels in [0, 1]; None where images arrive as finished floats.
+    """
+
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+    @abstractmethod
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int = 16,
+        shuffle: bool = True,
+        validation_split: float | int | None = 0.0,
+        num_workers: int = 0,
+        collate_fn: Callable[[list[Any]], Any] = default_collate,
+        *,
+        eval_dataset: Any = None,
+        validation_dataset: Any = None,
+        sampler: BaseSampler | None = None,
+        drop_last: bool = False,
+        pin_memory: bool = False,
+        persistent_workers: bool = False,
+        seed: int = 0,
+    ):
+        if batch_size < 1:
+            raise ConfigError(f"data_loader.args.batch_size: must be at least 1, got {batch_size}")
+        self.seed = seed
+        self.images_per_batch = batch_size
+        self.eval_dataset = dataset if eval_dataset is None else eval_dataset
+        self.validation_dataset = validation_dataset
+        self.targets = _targets_of(dataset)
+        self.classes = _classes_of(dataset, self.targets)
+        self.indices, self.validation_indices = self._split(dataset, validation_split)
+        self.batches = KeyedBatches(
+            self.indices,
+            None if self.targets is None else self.targets[self.indices],
+            sampler or (RandomSampler() if shuffle else SequentialSampler()),
+            batch_size=batch_size,
+            drop_last=drop_last,
+            seed=seed,
+        )
+        self._check_batches()
+        self.worker_options: dict[str, Any] = {
+            "num_workers": num_workers,
+            "collate_fn": collate_fn,
+            "pin_memory": pin_memory and torch.cuda.is_available(),
+            "persistent_workers": persistent_workers and num_workers > 0,
+        }
+        super().__init__(
+            KeyedDataset(dataset, collate_fn, seed),
+            batch_sampler=self.batches,
+            # Without a generator of its own the loader draws one number from the global one at each start.
+            generator=generator_for(seed, "workers"),
+            worker_init_fn=_ignore_interrupt,
+            **{**self.worker_options, "collate_fn": _as_it_is},
+        )
+
+    def _split(self, dataset: Any, validation_split: float | int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Indices of the training part and, where one is split off, of the validation part."""
+        everything = torch.arange(len(dataset))
+        if self.validation_dataset is not None:
+            if validation_split:
+                raise ConfigError(
+                    f"data_loader.args.validation_split: {validation_split}, yet the data has a validation part of "
+                    f"its own; set it to 0 to use that"
+                )
+            return everything, None
+        if not validation_split:
+            return everything, None
+        if self.targets is None:
+            return split_without_classes(len(dataset), validation_split, self.seed)
+        return split_indices(self.targets, validation_split, self.seed, self.classes)
+
+    def _check_batches(self) -> None:
+        """Finds out now, and not in the first epoch, what the sampler or the batch size cannot do with this data."""
+        sampler, size = self.batches.sampler, self.images_per_batch
+        if getattr(sampler, "batch_size", size) != size:
+            raise ConfigError(
+                f"data_loader.args.batch_size: {size}, yet the sampler's batches have {sampler.batch_size} images"
+            )
+        try:
+            next(iter(self.batches), None)
+        except ValueError as error:
+            raise ConfigError(f"data_loader.args.sampler: {type(sampler).__name__} says: {error}") from None
+        if not len(self.batches):
+            reason = "no images" if not len(self.indices) else f"fewer images than one batch of {size}, with drop_last"
+            raise DataError(f"{type(self).__name__}: {reason} ({self.batches.num_drawn} images)")
+
+    def set_epoch(self, epoch: int, batches_done: int = 0) -> None:
+        """Says which epoch the next pass is, and how many of its batches are already done."""
+        self.batches.epoch, self.batches.batches_done = epoch, batches_done
+
+    def split_validation(self) -> "BaseDataLoader | None":
+        """A loader over the validation part, seen through the evaluation transforms, or None where there is none."""
+        if self.validation_dataset is not None:
+            return _EvaluationDataLoader(self, self.validation_dataset)
+        if self.validation_indices is not None:
+            return _EvaluationDataLoader(self, self.eval_dataset, self.validation_indices)
+        return None
+
+    @property
+    def num_samples(self) -> int:
+        """Samples in one epoch of this loader; smaller than the part with `drop_last`, or as the sampler says."""
+        drawn = self.batches.num_drawn
+        return drawn - drawn % self.images_per_batch if self.batches.drop_last else drawn
+
+    def sample_name(self, position: int) -> str:
+        """The name (a file's path where there is one) of the sample at a position of the part, in its own order."""
+        index = int(self.indices[position])
+        names = getattr(self.dataset.dataset, "sample_name", None)
+        return names(index) if names else str(index)
+
+    def first_image(self) -> torch.Tensor:
+        """One image_CHW as the network's input is made from, through the evaluation transforms.
+
+        Raises:
+            DataError: the item is not an (image tensor, class index) pair.
+        """
+        item = self.eval_dataset[int(self.indices[0])]
+        image = item[0] if isinstance(item, (tuple, list)) and len(item) == 2 else item
+        if not isinstance(image, torch.Tensor) or image.ndim != 3:
+            raise DataError(
+                f"{type(self).__name__}: an item must be (image tensor (C, H, W), class index), got {item!r}"
+            )
+        return image
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in super().__iter__():
+            if isinstance(batch, FailedBatch):
+                raise DataError(batch.message)
+            yield batch
+
+
+class _EvaluationDataLoader(BaseDataLoader):
+    """Every sample of a part once, in its own order, with the options of the training loader that it belongs to."""
+
+    def __init__(self, training: BaseDataLoader, dataset: Any, indices: torch.Tensor | None = None):
+        super().__init__(
+            dataset, training.images_per_batch, shuffle=False, seed=training.seed, **training.worker_options
+        )
+        self.mean, self.std = training.mean, training.std
+        self.classes = training.classes
+        if indices is not None:
+            self.indices = self.batches.indices = indices
+            self.batches.targets_N = None if self.targets is None else self.targets[indices]
+
+
+def _targets_of(dataset: Any) -> torch.Tensor | None:
+    """Class indices where the data set tells them without opening every sample."""
+    targets = getattr(dataset, "targets", None)
+    return None if targets is None else torch.as_tensor(targets, dtype=torch.int64)
+
+
+def _classes_of(dataset: Any, targets: torch.Tensor | None) -> list[str]:
+    """Class names, or "0", "1", ... up to the largest index; none where nothing is known."""
+    classes = getattr(dataset, "classes", None)
+    if classes is not None:
+        return [str(name) for name in classes]
+    return [] if targets is None or not len(targets) else [str(index) for index in range(int(targets.max()) + 1)]
+
+
+def _ignore_interrupt(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the workers leave it to the main process, which ends them in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _as_it_is(batch: Any) -> Any:
+    """The batch was collated where it was fetched."""
+    return batch

@@ -1,0 +1,32 @@
+"""What every model of the project promises: images in, one score for each class out."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+
+class BaseModel(nn.Module, ABC):
+    """A classifier. Subclasses build their layers in `__init__` and say in `forward` how they are used.
+
+    A constructor that takes `num_classes`, `in_channels` or `image_size` is told them by the data where the
+    config is silent.
+    """
+
+    @abstractmethod
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """Scores `logits_NK` for float images, already scaled and normalised."""
+
+    @property
+    def num_trainable_parameters(self) -> int:
+        """How many numbers training may change."""
+        return count_trainable(self)
+
+    def extra_repr(self) -> str:
+        """Adds the number of trainable parameters to what `print(model)` shows."""
+        return f"trainable parameters: {self.num_trainable_parameters:,}"
+
+
+def count_trainable(model: nn.Module) -> int:
+    """The number of trainable parameters of any model, torchvision's included."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

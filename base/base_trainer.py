@@ -1,0 +1,321 @@
+"""The outer loop of training: epochs, the best one, checkpoints, early stopping, and going on where a run ended.
+
+What one epoch does is left to the subclass (trainer/trainer.py). What a checkpoint holds is decided here, in
+`stateful` and `state_dict`: one list, and a test that fails when any one entry is taken out.
+"""
+
+import logging
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Gt
+from torch import nn
+
+from logger.recorder import EpochRecord, Recorder
+from utils.checkpoint import link, load_checkpoint, save_checkpoint
+from utils.errors import CheckpointError, ConfigError
+from utils.monitor import Monitor
+
+log = logging.getLogger("run")
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """The `trainer` section of a config.
+
+    Args:
+        epochs: how many in all, those of a continued run included.
+        save_dir: models/ and log/ come below it.
+        save_period: keep a checkpoint-epoch<N>.pth every so many epochs; last.pth and best.pth are always kept.
+        keep_checkpoints: how many of those to keep; null keeps all.
+        verbosity: of the screen: 0 warnings, 1 progress, 2 details.
+        monitor: "min NAME", "max NAME" or "off"; NAME is a score such as val_loss, val_accuracy, train_loss.
+        min_delta: an improvement must be larger than this.
+        early_stop: epochs in a row without improvement after which to stop; null or 0 never stops early.
+        tensorboard: write events.
+        len_epoch: batches that count as an epoch; null is one pass over the training images.
+        accumulate_steps: batches whose gradients make one step of the optimizer.
+        max_grad_norm: gradients are scaled down to this 2-norm where they are longer; null leaves them.
+    """
+
+    epochs: Annotated[int, Ge(1)]
+    save_dir: Path = Path("saved")
+    save_period: Annotated[int, Ge(1)] = 1
+    keep_checkpoints: Annotated[int, Ge(1)] | None = 3
+    verbosity: Literal[0, 1, 2] = 2
+    monitor: str = "min val_loss"
+    min_delta: Annotated[float, Ge(0)] = 0.0
+    early_stop: Annotated[int, Ge(0)] | None = None
+    tensorboard: bool = True
+    len_epoch: Annotated[int, Ge(1)] | None = None
+    accumulate_steps: Annotated[int, Ge(1)] = 1
+    max_grad_norm: Annotated[float, Gt(0)] | None = None
+
+
+@dataclass
+class Learner:
+    """The objects that training changes or asks.
+
+    Args:
+        model: its state is saved without any wrapper around it.
+        criterion: see model/loss.py.
+        train_metrics, valid_metrics: two MetricSets of the same names.
+        optimizer: over the model's trainable parameters.
+        schedule: see trainer/schedule.py.
+    """
+
+    model: nn.Module
+    criterion: Any
+    train_metrics: Any
+    valid_metrics: Any
+    optimizer: torch.optim.Optimizer
+    schedule: Any
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Where and under which name training happens.
+
+    Args:
+        recorder: of the run.
+        devices: the first holds the model; more than one share each batch.
+        seed: the run's.
+        passport: plain data that every checkpoint carries, so that the file alone is enough to test and predict:
+            the config, class names, preprocessing, versions.
+    """
+
+    recorder: Recorder
+    devices: list[torch.device]
+    seed: int
+    passport: dict[str, Any] = field(default_factory=dict)
+
+
+class BaseTrainer(ABC):
+    """Trains for `options.epochs` epochs; subclasses say what one epoch is."""
+
+    def __init__(self, learner: Learner, options: TrainerOptions, context: RunContext, score_names: list[str]):
+        self.learner = learner
+        self.options = options
+        self.context = context
+        self.recorder = context.recorder
+        self.device = context.devices[0]
+        self.models_dir = context.recorder.run.models
+        self.monitor = checked_monitor(options, score_names)
+        self.epochs_done = 0
+        self.steps_done = 0
+
+    @abstractmethod
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        """Trains epoch number `epoch`, counted from 1; gives the loss and the metrics over it."""
+
+    @abstractmethod
+    def _valid_epoch(self, epoch: int) -> dict[str, float]:
+        """Judges the model on the validation images; empty where there are none."""
+
+    def train(self) -> None:
+        """Trains the epochs that are left. An interrupt says how to continue, and closes what is open."""
+        try:
+            if self.epochs_done == 0:
+                self._save(improved=False)  # an interrupt in the first epoch can be continued too
+            for epoch in range(self.epochs_done + 1, self.options.epochs + 1):
+                self._one_epoch(epoch)
+                if self.monitor.exhausted:
+                    log.info(
+                        f"stopped early: {self.monitor.name} has not improved on {self.monitor.best:.6g} of epoch "
+                        f"{self.monitor.best_epoch} for {self.monitor.patience} epochs (trainer.early_stop)"
+                    )
+                    break
+            scores = self.recorder.history.last_row(self.monitor.best_epoch)
+            self.recorder.finish(self.context.passport.get("config", {}), scores)
+        except KeyboardInterrupt:
+            log.warning(
+                f"interrupted; {self.epochs_done} of {self.options.epochs} epochs are saved. To continue:\n"
+                f"  python train.py -r {self.models_dir / 'last.pth'}"
+            )
+            raise
+        finally:
+            self.recorder.close()
+
+    def _one_epoch(self, epoch: int) -> None:
+        started_s = time.perf_counter()
+        lr = float(self.learner.optimizer.param_groups[0]["lr"])
+        train = self._train_epoch(epoch)
+        train_s = time.perf_counter() - started_s
+        val = self._valid_epoch(epoch)
+        time_s = time.perf_counter() - started_s
+        scores = named_scores(train, val)
+        best_before = self.monitor.best
+        improved = self.monitor.name is not None and self.monitor.update(scores[self.monitor.name], epoch)
+        self.learner.schedule.epoch_done(scores)
+        self.epochs_done = epoch
+        record = EpochRecord(epoch, time_s, lr, self.images_per_epoch / train_s, train, val)
+        self.recorder.write(record, self.monitor.best_epoch)
+        self._save(improved=improved)
+        self._say(record, best_before if improved else None, improved=improved)
+
+    def closing_warnings(self) -> list[str]:
+        """What a good-looking number could hide; said after the last epoch."""
+        return []
+
+    @property
+    @abstractmethod
+    def images_per_epoch(self) -> int:
+        """How many images `_train_epoch` sees, for the speed."""
+
+    def _say(self, record: EpochRecord, best_before: float | None, *, improved: bool) -> None:
+        """One line an epoch."""
+        parts = [f"epoch {record.epoch}/{self.options.epochs}", "train " + _in_words(record.train)]
+        if record.val:
+            parts.append("val " + _in_words(record.val))
+        parts.append(f"lr {record.lr:.4g}")
+        parts.append(f"{record.time_s:.1f} s, {record.images_per_s:.0f} images/s{self._speed_remark()}")
+        if improved:
+            change = f" from {best_before:.4g}" if best_before is not None else ""
+            parts.append(f"{self.monitor.name} improved{change} to {self.monitor.best:.4g}, saved best.pth")
+        log.info(" | ".join(parts))
+
+    def _speed_remark(self) -> str:
+        """What a subclass wishes to add to the speed."""
+        return ""
+
+    # --- checkpoints -------------------------------------------------------------------------------------------
+
+    def stateful(self) -> dict[str, Any]:
+        """What has a state of its own that must survive a restart."""
+        return {
+            "model": self.learner.model,
+            "optimizer": self.learner.optimizer,
+            "schedule": self.learner.schedule,
+            "monitor": self.monitor,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a checkpoint holds: plain data only."""
+        return {
+            **self.context.passport,
+            **{name: thing.state_dict() for name, thing in self.stateful().items()},
+            "epochs_done": self.epochs_done,
+            "steps_done": self.steps_done,
+            "rng": _rng_state(),
+        }
+
+    def _save(self, *, improved: bool) -> None:
+        """Writes last.pth once, and gives the same file its other names."""
+        last = self.models_dir / "last.pth"
+        save_checkpoint(last, self.state_dict())
+        if improved:
+            link(last, self.models_dir / "best.pth")
+        if self.epochs_done and self.epochs_done % self.options.save_period == 0:
+            link(last, self.models_dir / f"checkpoint-epoch{self.epochs_done}.pth")
+            self._forget_old_checkpoints()
+        for filename in ("last.pth", "best.pth"):
+            self.recorder.run.publish(filename)
+
+    def _forget_old_checkpoints(self) -> None:
+        if self.options.keep_checkpoints is None:
+            return
+        numbers = [n for n in checkpoint_epochs(self.models_dir) if n <= self.epochs_done]
+        for number in numbers[: -self.options.keep_checkpoints]:
+            (self.models_dir / f"checkpoint-epoch{number}.pth").unlink()
+
+    def resume(self, state: Mapping[str, Any], changed: list[str] | None = None) -> None:
+        """Goes on from a checkpoint.
+
+        Args:
+            state: of `load_checkpoint`.
+            changed: config paths that are not as they were. With another learning rate or schedule, the
+                optimizer's settings are the new ones and the schedule is where it would be had they always been.
+
+        Raises:
+            CheckpointError: the state does not fit these objects.
+        """
+        changed = changed or []
+        fresh_groups = [dict(group) for group in self.learner.optimizer.param_groups]
+        new_settings = any(path.startswith(("optimizer.", "lr_scheduler")) for path in changed)
+        for name, thing in self.stateful().items():
+            if name == "schedule" and new_settings:
+                continue
+            try:
+                thing.load_state_dict(state[name])
+            except (KeyError, ValueError, RuntimeError, TypeError) as error:
+                reason = str(error).strip().splitlines()[-1].strip()
+                raise CheckpointError(f"the checkpoint's {name} does not fit this config: {reason}") from None
+        self.epochs_done, self.steps_done = state["epochs_done"], state["steps_done"]
+        if new_settings:
+            for group, fresh in zip(self.learner.optimizer.param_groups, fresh_groups, strict=True):
+                group.update({key: value for key, value in fresh.items() if key != "params"})
+            self.learner.schedule.replay(self.epochs_done, self.steps_done)
+        _restore_rng(state["rng"])
+        self._match_best_to_history()
+
+    def _match_best_to_history(self) -> None:
+        """Going on from an older checkpoint leaves a best.pth of a future that will be trained anew: set it aside."""
+        best = self.models_dir / "best.pth"
+        if not best.exists() or load_checkpoint(best)["epochs_done"] <= self.epochs_done:
+            return
+        aside = self.models_dir / f"best-before-going-back-to-epoch{self.epochs_done}.pth"
+        best.rename(aside)
+        log.info(f"going back to epoch {self.epochs_done}: the best of the later epochs is kept as {aside.name}")
+        source = self.models_dir / f"checkpoint-epoch{self.monitor.best_epoch}.pth"
+        if source.exists():
+            link(source, best)
+
+
+def checked_monitor(options: TrainerOptions, score_names: list[str]) -> Monitor:
+    """The monitor, held against the scores that there will be.
+
+    Raises:
+        ConfigError: it watches a score that nobody will compute.
+    """
+    monitor = Monitor.from_setting(options.monitor, options.early_stop or None, options.min_delta)
+    if monitor.name is not None and monitor.name not in score_names:
+        hint = (
+            " (there are no validation images)"
+            if monitor.name.startswith("val_") and not any(name.startswith("val_") for name in score_names)
+            else ""
+        )
+        raise ConfigError(
+            f"trainer.monitor: no score '{monitor.name}'{hint}; there are {', '.join(score_names)}, or 'off'"
+        )
+    return monitor
+
+
+def named_scores(train: dict[str, float], val: dict[str, float]) -> dict[str, float]:
+    """Scores by the names that monitors use; a bare name is the training score, as in pytorch-template.
+
+    >>> named_scores({"loss": 1.0}, {"loss": 2.0})
+    {'train_loss': 1.0, 'val_loss': 2.0, 'loss': 1.0}
+    """
+    prefixed = {f"train_{name}": value for name, value in train.items()}
+    prefixed |= {f"val_{name}": value for name, value in val.items()}
+    return prefixed | train
+
+
+def checkpoint_epochs(models_dir: Path) -> list[int]:
+    """The epochs of the checkpoint-epoch<N>.pth files in a folder, ascending as numbers."""
+    names = (path.stem.removeprefix("checkpoint-epoch") for path in models_dir.glob("checkpoint-epoch*.pth"))
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def _in_words(scores: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:.4f}" for name, value in scores.items())
+
+
+def _rng_state() -> dict[str, Any]:
+    """The global generators, for user code; the project's own draws are keyed and need none of this."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"python": random.getstate(), "torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def _restore_rng(state: Mapping[str, Any]) -> None:
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,117 @@
+"""Between a data set and torch's DataLoader: batches are named by (epoch, index), and chance follows the names.
+
+A batch is the same whichever worker makes it, in whichever order, before or after a restart, because every
+sample's transforms draw from a seed hashed out of (seed, epoch, index). Used by base_data_loader.py alone.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+
+from base.base_sampler import BaseSampler
+from utils.errors import DataError
+from utils.seed import drawing_from, generator_for, seed_for
+
+SampleKey = tuple[int, int]
+
+
+@dataclass
+class FailedBatch:
+    """Carries a worker's `DataError` home as plain text; torch would wrap an exception in the worker's traceback."""
+
+    message: str
+
+
+class KeyedDataset:
+    """Fetches and collates whole batches of any map-style data set, each sample under its own seed.
+
+    A data set with a `get_batch(indices) -> (images_NCHW, targets_N)` is asked for the whole batch at once where it
+    answers other than None; it must draw nothing at random.
+    """
+
+    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any], seed: int):
+        self.dataset = dataset
+        self.collate = collate
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, keys: list[SampleKey]) -> Any:
+        try:
+            get_batch = getattr(self.dataset, "get_batch", None)
+            batch = get_batch([index for _, index in keys]) if get_batch else None
+            return self._collated(keys) if batch is None else batch
+        except DataError as error:
+            return FailedBatch(str(error))
+
+    def _collated(self, keys: list[SampleKey]) -> Any:
+        samples = []
+        for epoch, index in keys:
+            with drawing_from(seed_for(self.seed, "sample", epoch, index)):
+                samples.append(self.dataset[index])
+        # A collate function may mix samples (MixUp); its draws belong to the batch, named by its first sample.
+        with drawing_from(seed_for(self.seed, "batch", *keys[0])):
+            try:
+                return self.collate(samples)
+            except RuntimeError:
+                shapes = sorted({tuple(getattr(sample[0], "shape", ())) for sample in samples})
+                if len(shapes) == 1:
+                    raise
+                raise DataError(
+                    f"images of one batch differ in size: {shapes[0]} and {shapes[1]} (channels, height, width). "
+                    f"Add a Resize and a CenterCrop or RandomCrop to the transforms"
+                ) from None
+
+
+class KeyedBatches(Sampler[list[SampleKey]]):
+    """The batches of one epoch as lists of (epoch, index), from any batch on: skipping is a slice, no file is read.
+
+    Args:
+        indices: which samples of the data set belong to this loader's part.
+        targets_N: the classes of those samples, or None.
+        sampler: the order among them.
+        batch_size: samples a batch; the last one may be smaller.
+        drop_last: leave a smaller last batch out.
+        seed: the run's seed.
+    """
+
+    def __init__(
+        self,
+        indices: torch.Tensor,
+        targets_N: torch.Tensor | None,
+        sampler: BaseSampler,
+        *,
+        batch_size: int,
+        drop_last: bool,
+        seed: int,
+    ):
+        self.indices = indices
+        self.targets_N = targets_N
+        self.sampler = sampler
+        self.images_per_batch = batch_size
+        self.drop_last = drop_last
+        self.seed = seed
+        self.epoch = 0
+        self.batches_done = 0
+
+    @property
+    def num_drawn(self) -> int:
+        """Samples an epoch, a dropped last batch included."""
+        return self.sampler.num_drawn(len(self.indices))
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, wherever it is entered."""
+        whole, rest = divmod(self.num_drawn, self.images_per_batch)
+        return whole + (1 if rest and not self.drop_last else 0)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        epoch, first = self.epoch, self.batches_done
+        generator = generator_for(self.seed, "order", epoch)
+        order = self.indices[self.sampler.order(self.targets_N, len(self.indices), generator)].tolist()
+        for batch in range(first, len(self)):
+            start = batch * self.images_per_batch
+            yield [(epoch, index) for index in order[start : start + self.images_per_batch]]

@@ -1,0 +1,123 @@
+"""The two kinds of image data: files that are opened when asked for, and tensors that are in memory already.
+
+Both know their classes without opening anything, give uint8 pixels to their transform, and can be looked at through
+other transforms or in part. Which files belong where is decided in folder.py, table.py and data_loaders.py.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import torch
+
+from data_loader.decode import decode_image
+
+Transform = Callable[[torch.Tensor], torch.Tensor]
+
+
+class ImageData:
+    """Samples (image_CHW, class index) with names for them.
+
+    Args:
+        targets: class index of each sample.
+        classes: class names in the order of their indices.
+    """
+
+    def __init__(self, targets: Sequence[int] | torch.Tensor, classes: list[str]):
+        self.targets = torch.as_tensor(targets, dtype=torch.int64)
+        self.classes = classes
+        self.transform: Transform | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image = self.pixels(index)
+        return (self.transform(image) if self.transform else image), int(self.targets[index])
+
+    def pixels(self, index: int) -> torch.Tensor:
+        """The image as uint8 (C, H, W), before any transform."""
+        raise NotImplementedError
+
+    def sample_name(self, index: int) -> str:
+        """What a person would call the sample: its file's path, or its number."""
+        return str(index)
+
+    def with_transform(self, transform: Transform | None) -> Self:
+        """The same samples seen through another transform; nothing is copied."""
+        view = copy.copy(self)
+        view.transform = transform
+        return view
+
+    def subset(self, indices: torch.Tensor) -> Self:
+        """Some of the samples, in the order given."""
+        view = copy.copy(self)
+        view.targets = self.targets[indices]
+        return view
+
+
+class ImageFiles(ImageData):
+    """Image files, opened when asked for.
+
+    Args:
+        paths: one a sample.
+        targets: class index of each.
+        classes: class names.
+        channels: 3 for RGB, 1 for grey.
+    """
+
+    def __init__(self, paths: list[str], targets: Sequence[int], classes: list[str], *, channels: int = 3):
+        super().__init__(targets, classes)
+        self.paths = paths
+        self.channels = channels
+
+    def pixels(self, index: int) -> torch.Tensor:
+        """Decodes the file; raises DataError, naming it, where that cannot be done."""
+        return decode_image(self.paths[index], self.channels)
+
+    def sample_name(self, index: int) -> str:
+        """The file's path."""
+        return self.paths[index]
+
+    def subset(self, indices: torch.Tensor) -> Self:
+        """Some of the files."""
+        view = super().subset(indices)
+        view.paths = [self.paths[index] for index in indices.tolist()]
+        return view
+
+
+class ImageTensors(ImageData):
+    """Images that fit in memory: a batch without transforms is one index operation.
+
+    Args:
+        images_NCHW: uint8.
+        targets: class index of each.
+        classes: class names.
+        name: of the part, for the names of samples ("test/17").
+    """
+
+    def __init__(self, images_NCHW: torch.Tensor, targets: Sequence[int], classes: list[str], *, name: str):
+        super().__init__(targets, classes)
+        self.images_NCHW = images_NCHW
+        self.name = name
+
+    def pixels(self, index: int) -> torch.Tensor:
+        """A view of the one image."""
+        return self.images_NCHW[index]
+
+    def get_batch(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """A whole batch at once; None where a transform must see each image by itself."""
+        if self.transform is not None:
+            return None
+        chosen = torch.tensor(indices)
+        return self.images_NCHW[chosen], self.targets[chosen]
+
+    def sample_name(self, index: int) -> str:
+        """The part's name and the number in it."""
+        return f"{self.name}/{index}"
+
+    def subset(self, indices: torch.Tensor) -> Self:
+        """Some of the images (copied)."""
+        view = super().subset(indices)
+        view.images_NCHW = self.images_NCHW[indices]
+        return view

@@ -1,0 +1,129 @@
+"""The parts of a data set, and the loader that chooses among them: train, validate, or test.
+
+Every loader of data_loaders.py only reads its data into `Parts`; what happens with a part is the same for all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Unpack
+
+import torch
+from torchvision.transforms import v2
+
+from base.base_data_loader import BaseDataLoader, LoaderOptions
+from data_loader.dataset import ImageData
+from data_loader.transforms import check_pixel_path, compose
+from utils.errors import DataError
+from utils.split import split_indices
+
+DEFAULT_VALIDATION_SPLIT = 0.2
+
+
+@dataclass
+class Parts:
+    """What was read: training images, and validation and test images where the data has those apart."""
+
+    name: str
+    train: ImageData | None = None
+    validation: ImageData | None = None
+    test: ImageData | None = None
+    folders: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What a loader does to images where the config names nothing else."""
+
+    transform: Sequence[v2.Transform]
+    eval_transform: Sequence[v2.Transform]
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+class ImageOptions(LoaderOptions, total=False):
+    """What the config can say about any loader of images; see `ImageDataLoader`."""
+
+    transform: Sequence[v2.Transform] | None
+    eval_transform: Sequence[v2.Transform] | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+
+
+class ImageDataLoader(BaseDataLoader):
+    """Batches of uint8 images_NCHW and targets_N, for training or for a test.
+
+    Args:
+        parts: the data.
+        defaults: transforms, mean and std where the options name none.
+        training: the training part with its transforms; otherwise the part that a test uses: test images where
+            there are some, else the validation images, else the part that is split off for validation, else (with
+            `validation_split` 0) all images.
+        validation_split: as in the base; None splits off a fifth where the data has no validation part.
+        options: see `LoaderOptions` and `ImageOptions`. `mean` and `std` are per channel for pixels in [0, 1].
+
+    Attributes:
+        source: in words, where the images of this loader come from.
+        notes: lines for the log: what was passed over, which part a test uses.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        defaults: Pixels,
+        *,
+        training: bool,
+        validation_split: float | int | None = None,
+        **options: Unpack[ImageOptions],
+    ):
+        given = dict(options)
+        train_list = _first_given(given.pop("transform", None), defaults.transform)
+        eval_list = _first_given(given.pop("eval_transform", None), defaults.eval_transform)
+        mean, std = given.pop("mean", None), given.pop("std", None)
+        gives_floats = check_pixel_path(train_list, eval_list, mean)
+        if not gives_floats:
+            self.mean, self.std = _first_given(mean, defaults.mean), _first_given(std, defaults.std)
+        self.notes = parts.notes
+        self.num_test_samples = len(parts.test) if parts.test else 0
+        evaluation = compose(eval_list)
+        if validation_split is None:
+            validation_split = 0 if parts.validation else DEFAULT_VALIDATION_SPLIT
+        if not training:
+            data, self.source = part_for_test(parts, validation_split, given.get("seed", 0))
+            given.update(shuffle=False, drop_last=False, sampler=None)
+            super().__init__(data.with_transform(evaluation), **given)
+            return
+        if parts.train is None:
+            raise DataError(f"{parts.name}: no training images (expected {parts.name}/train/<class>/<image>)")
+        self.source = parts.folders.get("train", parts.name)
+        super().__init__(
+            parts.train.with_transform(compose(train_list)),
+            validation_split=validation_split,
+            eval_dataset=parts.train.with_transform(evaluation),
+            validation_dataset=parts.validation.with_transform(evaluation) if parts.validation else None,
+            **given,
+        )
+
+
+def part_for_test(parts: Parts, validation_split: float | int, seed: int) -> tuple[ImageData, str]:
+    """The images that a test uses, and in words which they are."""
+    for name in ("test", "validation"):
+        data = getattr(parts, name)
+        if data is not None:
+            return data, f"{len(data)} {name} images of {parts.folders.get(name, parts.name)}"
+    if parts.train is None:
+        raise DataError(f"{parts.name}: no images to test on")
+    where = parts.folders.get("train", parts.name)
+    if not validation_split:
+        return parts.train, f"all {len(parts.train)} images of {where}"
+    _, indices = split_indices(parts.train.targets, validation_split, seed, parts.train.classes)
+    return parts.train.subset(indices), f"the validation part of {where} ({len(indices)} images)"
+
+
+def _first_given(value: Sequence | None, default: Sequence) -> Sequence:
+    return default if value is None else value
+
+
+def tensor_of_pixels(images: torch.Tensor) -> torch.Tensor:
+    """uint8 (N, C, H, W) from (N, H, W) or (N, H, W, C), in one block of memory."""
+    return images.unsqueeze(1).contiguous() if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,95 @@
+"""Where a run leaves its files.
+
+save_dir/models/<name>/<run_id>/    config.json, class_index.json, best.pth, last.pth, checkpoint-epoch<N>.pth
+save_dir/log/<name>/<run_id>/       info.log, results.csv, results.png, TensorBoard events, test results
+save_dir/models/best.pth, last.pth  those of the newest run
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.checkpoint import link
+from utils.errors import OutputError
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The two folders of one run.
+
+    Args:
+        save_dir: above all runs.
+        name: of the experiment, from the config.
+        run_id: the time of its start, `YYYYmmdd_HHMMSS`, with a suffix where that was taken.
+    """
+
+    save_dir: Path
+    name: str
+    run_id: str
+
+    @property
+    def models(self) -> Path:
+        """Checkpoints, and what is needed to use them."""
+        return self.save_dir / "models" / self.name / self.run_id
+
+    @property
+    def log(self) -> Path:
+        """What is read by people and by TensorBoard."""
+        return self.save_dir / "log" / self.name / self.run_id
+
+    @classmethod
+    def create(cls, save_dir: Path, name: str) -> "RunDir":
+        """Makes the folders of a new run; two runs that start in one second get two.
+
+        Raises:
+            OutputError: they cannot be made.
+        """
+        started = time.strftime("%Y%m%d_%H%M%S")
+        number = 0
+        while True:
+            run = cls(save_dir, name, f"{started}_{number}" if number else started)
+            try:
+                run.models.mkdir(parents=True, exist_ok=False)
+                run.log.mkdir(parents=True, exist_ok=True)
+            except FileExistsError:
+                if not run.models.is_dir():
+                    raise OutputError(f"{run.models}: a file of that name is in the way (trainer.save_dir)") from None
+                number += 1
+                continue
+            except OSError as error:
+                raise OutputError(f"{save_dir}: cannot write ({error.strerror}) (trainer.save_dir)") from None
+            return run
+
+    @classmethod
+    def of_checkpoint(cls, path: Path, save_dir: Path, name: str, run_id: str) -> "RunDir":
+        """The run that a checkpoint belongs to: where the file lies, or where its run says that it is."""
+        folder = path.resolve().parent
+        if (folder.name, folder.parent.name, folder.parent.parent.name) == (run_id, name, "models"):
+            save_dir = folder.parent.parent.parent
+        return cls(save_dir, name, run_id)
+
+    def reopen(self) -> None:
+        """Makes sure that the folders of a continued run are there.
+
+        Raises:
+            OutputError: they cannot be made.
+        """
+        try:
+            self.models.mkdir(parents=True, exist_ok=True)
+            self.log.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.save_dir}: cannot write ({error.strerror})") from None
+
+    def remove_if_empty(self) -> None:
+        """Takes back the folders of a run that failed before it wrote anything."""
+        for folder in (self.models, self.log):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def publish(self, filename: str) -> None:
+        """Makes `save_dir/models/<filename>` show this run's file, or none where this run has no such file."""
+        newest = self.save_dir / "models" / filename
+        if (self.models / filename).exists():
+            link(self.models / filename, newest, symbolic=True)
+        else:
+            newest.unlink(missing_ok=True)

@@ -1,0 +1,105 @@
+"""The first and the last lines of a run, and the small files that say what it was."""
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from logger.run_dir import RunDir
+from utils.config_file import to_json
+from utils.errors import some
+from utils.monitor import Monitor
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers of a run can depend on."""
+    return {"python": platform.python_version(), "torch": str(torch.__version__), "torchvision": version("torchvision")}
+
+
+def aligned(rows: Mapping[str, str]) -> str:
+    """One line a row, the texts below each other."""
+    width = max(len(name) for name in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
+
+
+def data_in_words(train: Any, valid: Any) -> str:
+    """Where the images come from, their classes, and how many there are of each part."""
+    counts = [f"{len(train.indices):,} training"]
+    counts.append(f"{len(valid.indices):,} validation" if valid is not None else "no validation")
+    if getattr(train, "num_test_samples", 0):
+        counts.append(f"{train.num_test_samples:,} test")
+    source = shown(Path(getattr(train, "source", type(train).__name__)))
+    return f"{source}: {', '.join(counts)} images of {len(train.classes)} classes ({some(train.classes, 10)})"
+
+
+def save_run_files(run: RunDir, config: Mapping[str, Any], classes: list[str]) -> None:
+    """Writes config.json, with everything that was filled in, and class_index.json."""
+    (run.models / "config.json").write_text(to_json(config), encoding="utf-8")
+    class_index = {str(index): name for index, name in enumerate(classes)}
+    (run.models / "class_index.json").write_text(to_json(class_index), encoding="utf-8")
+
+
+def first_lines(
+    run: RunDir, facts: Mapping[str, str], config: Mapping[str, Any], num_batches: int, epochs_done: int
+) -> str:
+    """What will happen, on what, and where it goes.
+
+    Args:
+        run: its folders.
+        facts: "device", "data", "model", and perhaps "weights", in words.
+        config: resolved.
+        num_batches: of one pass over the training images.
+        epochs_done: of a continued run.
+    """
+    trainer, schedule = config["trainer"], config["lr_scheduler"]
+    batches = trainer.get("len_epoch") or num_batches
+    with_schedule = f", {schedule['type'] if isinstance(schedule, Mapping) else schedule}" if schedule else ""
+    rows = {
+        "run": f"{run.name}/{run.run_id}, seed {config['seed']}"
+        + (f", continued after {epochs_done} epochs" if epochs_done else ""),
+        "device": f"{facts['device']}, float32",
+        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        "data": facts["data"],
+        "model": facts["model"],
+        **({"weights": facts["weights"]} if "weights" in facts else {}),
+        "training": f"{trainer['epochs']} epochs of {batches:,} batches, {config['optimizer']['type']}{with_schedule}",
+        "files": f"{shown(run.models)}, {shown(run.log)}",
+        "continue": f"python train.py -r {shown(run.models / 'last.pth')}",
+    }
+    return aligned(rows)
+
+
+def last_lines(run: RunDir, monitor: Monitor, row: Mapping[str, float]) -> str:
+    """How it ended, what to look at, and what to type next.
+
+    Args:
+        run: its folders.
+        monitor: at the end.
+        row: of results.csv, that of the best epoch, or of the last where nothing is watched.
+    """
+    scores = {f"val_{name}" if part == "val" else f"train_{name}": value for part, name, value in _scores(row)}
+    named = {name: value for name, value in scores.items() if name.startswith("val_") or name == monitor.name}
+    which = "best epoch" if monitor.best_epoch is not None else "last epoch"
+    best = "best.pth" if monitor.best_epoch is not None else "last.pth"
+    rows = {
+        which: f"{int(row['epoch'])}: " + " ".join(f"{name} {value:.4f}" for name, value in (named or scores).items()),
+        "results": f"{shown(run.log / 'results.csv')}, results.png beside it",
+        "curves": f"tensorboard --logdir {shown(run.save_dir / 'log')}",
+        "test it": f"python test.py -r {shown(run.models / best)}",
+    }
+    return aligned(rows)
+
+
+def _scores(row: Mapping[str, float]) -> list[tuple[str, str, float]]:
+    return [(*column.split("/", 1), value) for column, value in row.items() if "/" in column]  # type: ignore[misc]
+
+
+def shown(path: Path) -> str:
+    """The path as one would type it: relative to the current folder where it lies below it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,130 @@
+"""Pictures of a run: TensorBoard events and results.png. The libraries are slow to import and are where they are used.
+
+TensorBoard gets two sub-runs, train/ and valid/, with equal tags, so that their curves lie over each other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class EventWriter(Protocol):
+    """What the recorder needs of a writer; `NoEvents` is the one that writes nothing."""
+
+    def scalars(self, part: str, values: dict[str, float], epoch: int) -> None: ...
+    def images(self, part: str, images_NCHW: torch.Tensor, epoch: int) -> None: ...
+    def hyperparameters(self, settings: dict[str, Any], scores: dict[str, float]) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class NoEvents:
+    """Takes everything and writes nothing."""
+
+    def scalars(self, part: str, values: dict[str, float], epoch: int) -> None:
+        """Nothing."""
+
+    def images(self, part: str, images_NCHW: torch.Tensor, epoch: int) -> None:
+        """Nothing."""
+
+    def hyperparameters(self, settings: dict[str, Any], scores: dict[str, float]) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class TensorboardWriter:
+    """Writes events below `log_dir`.
+
+    Args:
+        log_dir: of the run.
+        epochs_done: events of later epochs, left by a run that is now continued from before them, are hidden.
+    """
+
+    def __init__(self, log_dir: Path, epochs_done: int = 0):
+        from torch.utils.tensorboard import SummaryWriter  # 0.5 to 1 s, and some runs want no TensorBoard
+
+        purge_step = epochs_done + 1 if epochs_done else None
+        self.log_dir = log_dir
+        self.writers = {part: SummaryWriter(str(log_dir / part), purge_step=purge_step) for part in ("train", "valid")}
+        self.make_writer = SummaryWriter
+
+    def scalars(self, part: str, values: dict[str, float], epoch: int) -> None:
+        """One value a tag; the part is "train" or "valid"."""
+        for tag, value in values.items():
+            self.writers[part].add_scalar(tag, value, epoch)
+
+    def images(self, part: str, images_NCHW: torch.Tensor, epoch: int) -> None:
+        """A grid of up to 32 images with values in [0, 1] or uint8, as they go into the network."""
+        from torchvision.utils import make_grid
+
+        pixels = images_NCHW[:32]
+        pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
+        grid = make_grid(pixels, nrow=8, normalize=bool(pixels.min() < 0 or pixels.max() > 1), pad_value=1.0)
+        self.writers[part].add_image("images", grid, epoch)
+
+    def hyperparameters(self, settings: dict[str, Any], scores: dict[str, float]) -> None:
+        """Settings and final scores for the page that compares runs."""
+        plain = _flat(settings)
+        with self.make_writer(str(self.log_dir)) as writer:
+            writer.add_hparams(plain, {f"hparam/{name}": value for name, value in scores.items()}, run_name=".")
+
+    def flush(self) -> None:
+        """Puts what was written on the disk."""
+        for writer in self.writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        for writer in self.writers.values():
+            writer.close()
+
+
+def _flat(settings: Any, path: str = "") -> dict[str, bool | int | float | str]:
+    """Nested settings as "optimizer.args.lr": 0.1; lists as text."""
+    if isinstance(settings, dict):
+        return {key: value for name, inner in settings.items() for key, value in _flat(inner, f"{path}.{name}").items()}
+    value = settings if isinstance(settings, bool | int | float | str) else str(settings)
+    return {path.removeprefix("."): value}
+
+
+def draw_results(frame: pd.DataFrame, path: Path, best_epoch: int | None) -> None:
+    """Draws loss, metrics and learning rate over the epochs, training and validation in one panel each.
+
+    Args:
+        frame: the rows of results.csv.
+        path: of the PNG.
+        best_epoch: is marked, where there is one.
+    """
+    from matplotlib.figure import Figure  # 0.5 s; the object-oriented way keeps no global state
+    from matplotlib.ticker import MaxNLocator
+
+    names = [column.removeprefix("train/") for column in frame.columns if column.startswith("train/")]
+    panels = [*names, "lr"]
+    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    for axis, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        columns = (
+            [("lr", "lr", "o-")] if name == "lr" else [(f"train/{name}", "train", "o-"), (f"val/{name}", "val", "s-")]
+        )
+        for column, label, style in columns:
+            if column in frame.columns:
+                axis.plot(frame["epoch"], frame[column], style, label=label, markersize=3, linewidth=1.4)
+        if best_epoch is not None:
+            axis.axvline(best_epoch, color="0.6", linestyle=":", linewidth=1, label="best" if name != "lr" else None)
+        axis.set_title("learning rate" if name == "lr" else name)
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.25)
+        if name != "lr":
+            axis.legend()
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,39 @@
+"""What a config can name in this room: models, losses, metrics. Read by parse_config.py.
+
+A function of one's own is a loss or a metric by its first two parameters, `output` and `target`.
+"""
+
+from utils.config_check import Section, Table
+
+SECTIONS = {
+    "arch": Section(
+        Table(
+            "a model",
+            ("model", "torchvision.models"),
+            "base.base_model:BaseModel",
+            own_packages=("model",),
+            builders=True,
+        ),
+        offered=frozenset({"num_classes", "in_channels", "image_size"}),
+    ),
+    "loss": Section(
+        Table(
+            "a loss",
+            ("model", "torch.nn"),
+            "torch.nn.modules.loss:_Loss",
+            own_packages=("model",),
+            function_takes=("output", "target"),
+        ),
+    ),
+    "metrics": Section(
+        Table(
+            "a metric",
+            ("model", "torchmetrics.classification"),
+            "torchmetrics:Metric",
+            own_packages=("model",),
+            function_takes=("output", "target"),
+        ),
+        offered=frozenset({"num_classes"}),
+        keys=frozenset({"name"}),
+    ),
+}

@@ -1,0 +1,288 @@
+"""ConfigParser: config.json and the command line in, checked settings and ready objects out.
+
+This is the only place where the rooms meet. The menu of each room says in which modules a section's `type` is looked
+up and what it must be. Everything is checked before anything is built, and no folder is made here.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import data_loader.menu
+import model.menu
+import trainer.menu
+from base.base_trainer import TrainerOptions
+from model.loss import Criterion
+from model.metric import MeanOverSamples, MetricSet, TorchMetric
+from model.pretrained import build_torchvision
+from trainer.schedule import NoSchedule, Schedule
+from utils.checkpoint import load_checkpoint
+from utils.command_line import CustomArgs, parse_words
+from utils.config_check import Plan, Section, Table, plan_section
+from utils.config_file import differences, freeze, get_by_path, merge, read_json, set_by_path, suggest, thaw
+from utils.config_signature import REQUIRED, checked_arguments, checked_value, parameters_of
+from utils.errors import CheckpointError, ConfigError
+
+ROOT = Path(__file__).resolve().parent
+
+_SCHEDULER = Table("a learning-rate scheduler", ("torch.optim.lr_scheduler",), "torch.optim.lr_scheduler:LRScheduler")
+SECTIONS = {
+    **data_loader.menu.SECTIONS,
+    **model.menu.SECTIONS,
+    **trainer.menu.SECTIONS,
+    "optimizer": Section(Table("an optimizer", ("torch.optim",), "torch.optim:Optimizer"), given=frozenset({"params"})),
+    "lr_scheduler": Section(
+        _SCHEDULER,
+        given=frozenset({"optimizer"}),
+        offered=frozenset({"epochs", "steps_per_epoch"}),
+        keys=frozenset({"interval"}),
+    ),
+}
+NESTED = {
+    **data_loader.menu.NESTED,
+    "schedulers": Section(_SCHEDULER, given=frozenset({"optimizer"})),
+}
+TOP_LEVEL: dict[str, tuple[Any, Any]] = {
+    "$schema": (str | None, None),
+    "name": (str, REQUIRED),
+    "seed": (int, 123),
+    "device": (str, "auto"),
+    "n_gpu": (int, 1),
+    "arch": (None, REQUIRED),
+    "weights_file": (Path | None, None),
+    "data_loader": (None, REQUIRED),
+    "optimizer": (None, REQUIRED),
+    "loss": (None, REQUIRED),
+    "metrics": (list, REQUIRED),
+    "lr_scheduler": (None, None),
+    "trainer": (dict, REQUIRED),
+}
+FIXED_ON_RESUME = ("name", "arch", "weights_file", "trainer.save_dir")
+
+
+class ConfigParser:
+    """One experiment's settings, checked and read-only, and the objects they describe.
+
+    Args:
+        config: plain data.
+        checkpoint: that the config came with, where a run is continued or tested.
+        resume: the checkpoint's file.
+        device_by_command_line: then a missing device is an error.
+
+    Raises:
+        ConfigError: everything that is wrong, at once.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        *,
+        checkpoint: Mapping[str, Any] | None = None,
+        resume: Path | None = None,
+        device_by_command_line: bool = False,
+    ):
+        self.checkpoint = checkpoint
+        self.resume = resume
+        self.device_by_command_line = device_by_command_line
+        self.changes: list[tuple[str, Any, Any]] = []
+        self.args = argparse.Namespace()
+        self.offered_paths: list[str] = []
+        self.plans: dict[str, Plan] = {}
+        self.metric_plans: list[tuple[str, Plan]] = []
+        filled = thaw(config)
+        problems = _check_top_level(filled)
+        problems += self._plan(filled)
+        if problems:
+            number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+            raise ConfigError("\n".join([*problems, f"{number} in the config; nothing was started."]))
+        self.resolved: dict[str, Any] = filled
+        self.config = freeze(filled)
+
+    @classmethod
+    def from_args(
+        cls, parser: argparse.ArgumentParser, options: Sequence[CustomArgs] = (), words: Sequence[str] | None = None
+    ) -> "ConfigParser":
+        """Reads the command line: -c, -r, -d, short flags, and KEY=VALUE words, applied in this order.
+
+        Args:
+            parser: a `Parser`, perhaps with more options of the script's own.
+            options: short flags for keys.
+            words: instead of `sys.argv`.
+        """
+        args, overrides = parse_words(parser, options, words, ROOT)
+        if args.config is None and args.resume is None:
+            raise ConfigError("command line: give -c CONFIG to start a run, or -r CHECKPOINT to continue or test one")
+        checkpoint = load_checkpoint(args.resume) if args.resume is not None else None
+        before = thaw(checkpoint["config"]) if checkpoint is not None else {}
+        config = _without(before, checkpoint["offered"]) if checkpoint is not None else {}
+        if args.config is not None:
+            config = merge(config, read_json(args.config).data)
+        for path, value in overrides:
+            config = set_by_path(config, path, value)
+        parsed = cls(config, checkpoint=checkpoint, resume=args.resume, device_by_command_line=args.device is not None)
+        parsed.args = args
+        if checkpoint is not None:
+            now = thaw(parsed.resolved)
+            for path in checkpoint["offered"]:
+                keys = tuple(path.split("."))
+                now = now if get_by_path(now, keys) is not None else set_by_path(now, keys, get_by_path(before, keys))
+            parsed.changes = differences(before, now)
+        return parsed
+
+    def __getitem__(self, name: str) -> Any:
+        return self.config[name]
+
+    def require_same_model(self) -> None:
+        """Refuses what a checkpoint cannot follow.
+
+        Raises:
+            CheckpointError: the architecture, the name or the folders are not those of the checkpoint.
+        """
+        for path, old, new in self.changes:
+            if path.startswith(FIXED_ON_RESUME):
+                raise CheckpointError(
+                    f"{path}: the checkpoint {self.resume} has {old!r}, now it is {new!r}; that cannot change. "
+                    f"A new run can start from its weights: python train.py -c CONFIG --weights {self.resume}"
+                )
+
+    def offer(self, **values: Any) -> None:
+        """Tells what only the data knows, such as `num_classes`.
+
+        It is used where a constructor takes it and the config is silent, and then written into `resolved`, so that
+        the saved config says it.
+        """
+        for section, plan in self.plans.items():
+            for name in sorted(SECTIONS[section].offered & values.keys()):
+                if plan.takes(name) and name not in plan.args:
+                    spec = self.resolved[section]
+                    spec = {"type": spec} if isinstance(spec, str) else spec
+                    self.resolved[section] = {**spec, "args": {**(spec.get("args") or {}), name: values[name]}}
+                    plan.args[name] = values[name]
+                    self.offered_paths.append(f"{section}.args.{name}")
+
+    def init_obj(self, section: str, **given: Any) -> Any:
+        """Builds what a section describes; of `given` it receives what its constructor takes."""
+        return self.plans[section].build(**given)
+
+    def init_ftn(self, section: str, **given: Any) -> Any:
+        """The same for a section that may name a function: the function with its arguments set, or the object."""
+        return self.init_obj(section, **given)
+
+    def init_model(self, *, pretrained: bool = True) -> nn.Module:
+        """The network; without `pretrained` the config's `weights` are not fetched, because others will be loaded."""
+        plan = self.plans["arch"]
+        if isinstance(plan.target, type):
+            return plan.build()
+        args = plan.args if pretrained else {**plan.args, "weights": None}
+        plan = dataclasses.replace(plan, args={"weights": None, **args})
+        return plan.build(make=lambda **settings: build_torchvision(plan.target, **settings))
+
+    def init_criterion(self) -> Criterion:
+        """The loss, as training and evaluation use it."""
+        criterion = Criterion(self.init_ftn("loss"))
+        try:
+            criterion.weight(torch.zeros(1, dtype=torch.int64))
+        except ValueError as error:
+            raise ConfigError(f"loss: {error}") from None
+        return criterion
+
+    def init_metrics(self, num_classes: int) -> tuple[MetricSet, list[str]]:
+        """The metrics, and lines on each that asks for more classes than there are and was cut to those."""
+        accumulators, notes = [], []
+        for name, plan in self.metric_plans:
+            for key in ("k", "top_k"):
+                wanted = plan.args.get(key, parameters_of(plan.target)[key].default if plan.takes(key) else None)
+                if isinstance(wanted, int) and wanted > num_classes:
+                    notes.append(f"metric {name}: {key} {wanted} cut to the {num_classes} classes that there are")
+                    plan = dataclasses.replace(plan, args={**plan.args, key: num_classes})
+            built = plan.build(num_classes=num_classes)
+            adapter = TorchMetric if isinstance(plan.target, type) else MeanOverSamples
+            accumulators.append(adapter(built, name))
+        return MetricSet(accumulators), notes
+
+    def init_schedule(self, optimizer: torch.optim.Optimizer, *, has_validation: bool) -> Schedule | NoSchedule:
+        """The schedule of the learning rate; ReduceLROnPlateau watches what the monitor does, or else the loss."""
+        if self["lr_scheduler"] is None:
+            return NoSchedule()
+        monitor = self.trainer_options.monitor.split()
+        watched = monitor[1] if len(monitor) == 2 else "val_loss" if has_validation else "train_loss"
+        interval = get_by_path(self.config, ("lr_scheduler", "interval"), "epoch")
+        return Schedule(self.init_obj("lr_scheduler", optimizer=optimizer), interval, watched)
+
+    def _plan(self, config: dict[str, Any]) -> list[str]:
+        """Makes the plans of all sections; gives the problems."""
+        problems = []
+        for name, section in SECTIONS.items():
+            spec = config.get(name)
+            if name in ("metrics", "trainer") or spec is None:
+                continue
+            plan, found = plan_section(spec, name, section, NESTED, ROOT)
+            problems += found
+            if plan is not None:
+                self.plans[name] = plan
+        interval = get_by_path(config, ("lr_scheduler", "interval"), "epoch")
+        if interval not in ("epoch", "step"):
+            problems.append(f"lr_scheduler.interval: 'epoch' or 'step', got {interval!r}")
+        return problems + self._plan_metrics(config) + self._plan_trainer(config)
+
+    def _plan_metrics(self, config: dict[str, Any]) -> list[str]:
+        problems: list[str] = []
+        specs = config.get("metrics")
+        for index, spec in enumerate(specs if isinstance(specs, list) else []):
+            plan, found = plan_section(spec, f"metrics.{index}", SECTIONS["metrics"], NESTED, ROOT)
+            problems += found
+            if plan is not None:
+                name = spec.get("name", plan.type_name) if isinstance(spec, Mapping) else plan.type_name
+                if name in ("loss", *[taken for taken, _ in self.metric_plans]):
+                    problems.append(f"metrics.{index}: a score named '{name}' is there already; give a \"name\"")
+                self.metric_plans.append((name, plan))
+        return problems
+
+    def _plan_trainer(self, config: dict[str, Any]) -> list[str]:
+        spec = config.get("trainer")
+        if not isinstance(spec, dict):
+            return []
+        object_spec = {"type": spec.get("type", "Trainer"), "args": spec.get("args") or {}}
+        plan, problems = plan_section(object_spec, "trainer", SECTIONS["trainer"], NESTED, ROOT)
+        if plan is not None:
+            self.plans["trainer"] = plan
+        values = {key: value for key, value in spec.items() if key not in ("type", "args")}
+        options, found = checked_arguments(TrainerOptions, values, "trainer", supplied=set(), given=set())
+        found = [problem.replace("trainer.args", "trainer").replace("TrainerOptions", "trainer") for problem in found]
+        if not found:
+            self.trainer_options = TrainerOptions(**options)
+            save_dir = ROOT / self.trainer_options.save_dir.expanduser()
+            self.trainer_options = dataclasses.replace(self.trainer_options, save_dir=save_dir)
+        return problems + found
+
+
+def _check_top_level(config: dict[str, Any]) -> list[str]:
+    """Fills in what may be left out; gives the problems."""
+    problems = [f"{key}: unknown key.{suggest(key, TOP_LEVEL)}" for key in config if key not in TOP_LEVEL]
+    for key, (annotation, default) in TOP_LEVEL.items():
+        if key in config:
+            problems += checked_value(config[key], annotation, key)[1]
+        elif default is REQUIRED:
+            problems.append(f"{key}: missing")
+        elif key != "$schema":
+            config[key] = default
+    name = config.get("name")
+    if isinstance(name, str) and (not name.strip() or name in (".", "..") or set(name) & set("/\\\0")):
+        problems.append(f"name: {name!r} must be a folder's name, without / and \\")
+    if isinstance(config["n_gpu"], int) and config["n_gpu"] < 0:
+        problems.append(f"n_gpu: must not be negative, got {config['n_gpu']}")
+    return problems
+
+
+def _without(config: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """A copy without what the program had filled in, so that it is filled in anew."""
+    config = thaw(config)
+    for path in paths:
+        *keys, last = path.split(".")
+        get_by_path(config, tuple(keys), {}).pop(last, None)
+    return config

@@ -1,0 +1,32 @@
+"""From a batch as the loader gives it to the network's input: moved to the device, made float, scaled, normalised.
+
+Training, validation, test and prediction all come through here, so their pixels cannot differ.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+
+class PixelsToInput:
+    """Moves images to the device and, where they are uint8, scales them to [0, 1] and normalises them.
+
+    Done once for the batch instead of image by image: a third of the arithmetic, and a quarter of the bytes to copy.
+
+    Args:
+        mean, std: per channel for pixels in [0, 1]; None scales only. Images that are floats already are finished.
+        device: where the network is.
+    """
+
+    def __init__(self, mean: Sequence[float] | None, std: Sequence[float] | None, device: torch.device):
+        self.device = device
+        # Both are applied to values of 0 to 255, which saves the division of every pixel.
+        self.shift = 255 * torch.tensor(mean if mean is not None else [0.0], device=device).view(1, -1, 1, 1)
+        self.scale = 1 / (255 * torch.tensor(std if std is not None else [1.0], device=device).view(1, -1, 1, 1))
+
+    def __call__(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """float32 images_NCHW on the device."""
+        moved = images_NCHW.to(self.device, non_blocking=True)
+        if moved.dtype != torch.uint8:
+            return moved.float()
+        return moved.float().sub_(self.shift).mul_(self.scale)

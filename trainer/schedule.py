@@ -1,0 +1,80 @@
+"""When the learning rate changes: after each step, after each epoch, by a watched score, or never."""
+
+import warnings
+from typing import Any, Literal
+
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from utils.errors import ConfigError
+
+
+class NoSchedule:
+    """The learning rate stays as it is."""
+
+    def step_done(self) -> None:
+        """Nothing."""
+
+    def epoch_done(self, scores: dict[str, float]) -> None:
+        """Nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def replay(self, epochs_done: int, steps_done: int) -> None:
+        """Nothing."""
+
+
+class Schedule:
+    """One of torch's schedulers, stepped where it belongs.
+
+    Args:
+        scheduler: built on the optimizer.
+        interval: "epoch" steps it after each epoch, "step" after each step of the optimizer.
+        watched: the score that ReduceLROnPlateau is told.
+    """
+
+    def __init__(self, scheduler: LRScheduler, interval: Literal["epoch", "step"], watched: str):
+        self.scheduler = scheduler
+        self.interval = interval
+        self.watched = watched
+        self.by_score = isinstance(scheduler, ReduceLROnPlateau)
+        if self.by_score and interval == "step":
+            raise ConfigError('lr_scheduler.interval: ReduceLROnPlateau watches a score of an epoch; use "epoch"')
+
+    def step_done(self) -> None:
+        """After each step of the optimizer."""
+        if self.interval == "step":
+            self.scheduler.step()
+
+    def epoch_done(self, scores: dict[str, float]) -> None:
+        """After each epoch, with its scores by their names ("val_loss")."""
+        if self.by_score:
+            self.scheduler.step(scores[self.watched])
+        elif self.interval == "epoch":
+            self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scheduler's own."""
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The scheduler's own."""
+        self.scheduler.load_state_dict(state)
+
+    def replay(self, epochs_done: int, steps_done: int) -> None:
+        """Brings a fresh scheduler to where it would be, had it been there from the start.
+
+        For a run that is continued with another learning rate or schedule. ReduceLROnPlateau cannot be replayed,
+        because past scores are not told; it begins anew.
+        """
+        if self.by_score:
+            return
+        with warnings.catch_warnings():
+            # torch warns that the optimizer has not stepped, which here it has not.
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            for _ in range(steps_done if self.interval == "step" else epochs_done):
+                self.scheduler.step()

@@ -1,0 +1,140 @@
+"""One epoch and one step of training, whole and visible. The outer loop is base/base_trainer.py."""
+
+import logging
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, named_scores
+from logger.progress import Progress
+from trainer.evaluate import Evaluation, MeanLoss, evaluate
+from trainer.pixels import PixelsToInput
+from utils.seed import seed_step
+
+log = logging.getLogger("run")
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class Trainer(BaseTrainer):
+    """Trains a classifier on batches of (images_NCHW, targets_N).
+
+    To change how a batch becomes a loss, override `_loss`; to change what an epoch is, `_train_epoch`.
+
+    Args:
+        learner: model, criterion, metrics, optimizer, schedule.
+        loaders: of the training images and, or None, of the validation images.
+        options: the `trainer` section of the config.
+        context: devices, seed, folders.
+    """
+
+    def __init__(self, learner: Learner, loaders: tuple[Any, Any | None], options: TrainerOptions, context: RunContext):
+        self.train_loader, self.valid_loader = loaders
+        super().__init__(
+            learner, options, context, score_names(learner.train_metrics.names, has_validation=loaders[1] is not None)
+        )
+        self.len_epoch = options.len_epoch or len(self.train_loader)
+        self.to_input = PixelsToInput(self.train_loader.mean, self.train_loader.std, self.device)
+        self.network: nn.Module = learner.model.to(self.device)
+        if len(context.devices) > 1:
+            self.network = nn.DataParallel(learner.model, device_ids=[device.index for device in context.devices])
+        for part in (learner.criterion, learner.train_metrics, learner.valid_metrics):
+            part.to(self.device)
+        self.last_evaluation: Evaluation | None = None
+        self.wait_s = 0.0
+        self.wait_share = 0.0
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        self.network.train()
+        metrics, loss = self.learner.train_metrics, MeanLoss(self.device)
+        metrics.reset()
+        self.wait_s, started_s = 0.0, time.perf_counter()
+        progress = Progress(self.len_epoch, f"epoch {epoch}/{self.options.epochs}")
+        batches = self._batches(epoch)
+        while group := list(islice(batches, self.options.accumulate_steps)):
+            self._step(group, loss, metrics)
+            for _ in group:
+                progress.step(lambda: self._running(loss, started_s, progress))
+        progress.close()
+        self.wait_share = self.wait_s / (time.perf_counter() - started_s)
+        return {"loss": loss.compute(), **metrics.compute()}
+
+    def _step(self, group: list[Batch], loss_mean: MeanLoss, metrics: Any) -> None:
+        """One step of the optimizer on the mean gradient over all images of the group, however its batches are cut."""
+        learner = self.learner
+        seed_step(self.context.seed, self.steps_done, self.device)
+        group = [(images, targets.to(self.device, non_blocking=True)) for images, targets in group]
+        weights = [learner.criterion.weight(targets_N) for _, targets_N in group]
+        for (images, targets_N), weight in zip(group, weights, strict=True):
+            loss, logits_NK = self._loss(self.to_input(images), targets_N)
+            (loss * (weight / sum(weights))).backward()
+            loss_mean.update(loss, weight)
+            metrics.update(logits_NK.detach(), targets_N)
+        if self.options.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(learner.model.parameters(), self.options.max_grad_norm)
+        learner.optimizer.step()
+        learner.optimizer.zero_grad(set_to_none=True)
+        self.steps_done += 1
+        learner.schedule.step_done()
+
+    def _loss(self, inputs_NCHW: torch.Tensor, targets_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean loss of a batch, and its logits_NK."""
+        logits_NK = self.network(inputs_NCHW)
+        return self.learner.criterion(logits_NK, targets_N), logits_NK
+
+    def _valid_epoch(self, epoch: int) -> dict[str, float]:
+        if self.valid_loader is None:
+            return {}
+        self.last_evaluation = evaluate(
+            self.network, self.valid_loader, self.learner.criterion, self.learner.valid_metrics, to_input=self.to_input
+        )
+        return self.last_evaluation.scores
+
+    def closing_warnings(self) -> list[str]:
+        """Of the last validation."""
+        return self.last_evaluation.warnings() if self.last_evaluation is not None else []
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        """Exactly `len_epoch` batches: the training images are gone through again and again, without a seam."""
+        position, end = (epoch - 1) * self.len_epoch, epoch * self.len_epoch
+        while position < end:
+            passes_done, batches_done = divmod(position, len(self.train_loader))
+            self.train_loader.set_epoch(passes_done, batches_done)
+            wanted = min(end - position, len(self.train_loader) - batches_done)
+            batches = iter(self.train_loader)
+            for _ in range(wanted):
+                asked_s = time.perf_counter()
+                batch = next(batches)
+                self.wait_s += time.perf_counter() - asked_s
+                if position == 0:
+                    self.recorder.images("train", batch[0])
+                position += 1
+                yield batch
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Of an ordinary epoch; with `len_epoch` all batches count as full."""
+        if self.options.len_epoch is None:
+            return self.train_loader.num_samples
+        return self.len_epoch * self.train_loader.images_per_batch
+
+    def _running(self, loss: MeanLoss, started_s: float, progress: Progress) -> dict[str, Any]:
+        passed_s = time.perf_counter() - started_s
+        images = progress.bar.n * self.train_loader.images_per_batch
+        return {
+            "loss": f"{loss.compute():.4g}",
+            "images/s": f"{images / passed_s:.0f}",
+            "waiting": f"{self.wait_s / passed_s:.0%}",
+        }
+
+    def _speed_remark(self) -> str:
+        return f", {self.wait_share:.0%} waiting for data"
+
+
+def score_names(metric_names: list[str], *, has_validation: bool) -> list[str]:
+    """The names that a monitor can watch."""
+    names = dict.fromkeys(["loss", *metric_names], 0.0)
+    return list(named_scores(names, names if has_validation else {}))

@@ -1,0 +1,231 @@
+"""From a `{"type", "args"}` section to the class it names and checked arguments: a plan of what will be built.
+
+A type is looked up in the modules of a `Table` and must be of the table's kind, so a config, or a checkpoint's
+config, can name nothing else. The tables themselves are in parse_config.py, the only place where the rooms meet.
+"""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.config_file import suggest
+from utils.config_signature import checked_arguments, evaluated, parameters_of
+from utils.errors import ConfigError
+
+# What a constructor raises when it does not like a value; anything else is a mistake in code.
+JUDGEMENTS = (ValueError, TypeError, KeyError, AssertionError)
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the types of one section may be.
+
+    Args:
+        what: one such thing, for messages ("an optimizer").
+        modules: names of modules to look in, in order; all modules of a package of ours count.
+        base: "module:Class" that a class must be a proper subclass of; None where only functions will do.
+        own_packages: packages whose functions count too, if their first two parameters are `function_takes`.
+        function_takes: beginnings of the names of a function's first parameters.
+        builders: whether a function counts that returns a model (`resnet18(...) -> ResNet`).
+        short_names: other names for types.
+        refused: types that are of the kind and make no sense here, with the reason.
+    """
+
+    what: str
+    modules: tuple[str, ...]
+    base: str | None
+    own_packages: tuple[str, ...] = ()
+    function_takes: tuple[str, ...] = ()
+    builders: bool = False
+    short_names: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def find(self, name: str) -> Callable[..., Any] | None:
+        """The class or function of a name, or None. "module.Name" must name one of the table's modules."""
+        module_name, _, bare = self.short_names.get(name, name).rpartition(".")
+        if not bare.isidentifier() or bare.startswith("_") or bare in self.refused:
+            return None
+        for module in self._modules():
+            if module_name in ("", module.__name__):
+                found = vars(module).get(bare)
+                if found is not None and self._is_of_the_kind(found, module):
+                    return found
+        return None
+
+    def menu(self) -> list[str]:
+        """Every name that `find` finds."""
+        names = {
+            name
+            for module in self._modules()
+            for name, found in vars(module).items()
+            if not name.startswith("_") and name not in self.refused and self._is_of_the_kind(found, module)
+        }
+        return sorted(names | set(self.short_names))
+
+    def _modules(self) -> Iterator[types.ModuleType]:
+        for name in self.modules:
+            module = importlib.import_module(name)
+            if name in self.own_packages:
+                for below in pkgutil.iter_modules(module.__path__, name + "."):
+                    yield importlib.import_module(below.name)
+            yield module
+
+    def _is_of_the_kind(self, found: Any, module: types.ModuleType) -> bool:
+        if inspect.isclass(found):
+            if self.base is None:
+                return False
+            base = _import(self.base)
+            return issubclass(found, base) and found is not base and not inspect.isabstract(found)
+        if not inspect.isfunction(found) or (found.__module__ != module.__name__ and not self.builders):
+            return False
+        if self.builders and _builds_module(found):
+            return True
+        if module.__name__.split(".")[0] not in self.own_packages or not self.function_takes:
+            return False
+        parameters = list(inspect.signature(found).parameters)
+        return len(parameters) >= len(self.function_takes) and all(
+            name.startswith(start) for name, start in zip(parameters, self.function_takes, strict=False)
+        )
+
+
+def _builds_module(function: Callable[..., Any]) -> bool:
+    returned = evaluated(inspect.signature(function).return_annotation, function)
+    return inspect.isclass(returned) and issubclass(returned, torch.nn.Module) and returned is not torch.nn.Module
+
+
+def _import(path: str) -> type:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@dataclass(frozen=True)
+class Section:
+    """How one section, or one kind of nested object, is understood.
+
+    Args:
+        table: what its type may be.
+        given: arguments that the program always passes where the constructor takes them; a config must not.
+        offered: arguments that the program fills in where the constructor takes them and the config is silent.
+        keys: keys that may stand beside "type" and "args".
+    """
+
+    table: Table
+    given: frozenset[str] = frozenset()
+    offered: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
+
+
+@dataclass
+class Plan:
+    """A checked section: what will be built, of what. Values of `args` may be plans themselves, or lists of plans."""
+
+    where: str
+    target: Callable[..., Any]
+    args: dict[str, Any]
+
+    @property
+    def type_name(self) -> str:
+        """The class's or function's own name."""
+        return self.target.__name__
+
+    def takes(self, name: str) -> bool:
+        """Whether the constructor has such a parameter."""
+        return name in parameters_of(self.target)
+
+    def build(self, make: Callable[..., Any] | None = None, **supplied: Any) -> Any:
+        """Calls the constructor, inner objects first; each receives those of `supplied` that it takes.
+
+        A function becomes a partial of it.
+
+        Args:
+            make: is called instead of the target, with the same arguments.
+
+        Raises:
+            ConfigError: the constructor does not like a value.
+        """
+        passed = {name: value for name, value in supplied.items() if name not in self.args and self.takes(name)}
+        args = {name: _built(value, supplied) for name, value in self.args.items()}
+        if inspect.isfunction(self.target) and make is None:
+            return functools.partial(self.target, **args, **passed) if args or passed else self.target
+        try:
+            return (make or self.target)(**args, **passed)
+        except JUDGEMENTS as error:
+            raise ConfigError(f"{self.where}: {self.type_name} says: {error}") from error
+
+
+def plan_section(
+    spec: Any, where: str, section: Section, nested: Mapping[str, Section], root: Path
+) -> tuple[Plan | None, list[str]]:
+    """Checks a section and everything inside it; nothing is built.
+
+    Args:
+        spec: `{"type", "args"}`, or a bare name.
+        where: its path in the config, for messages.
+        section: see `Section`.
+        nested: parameters (by name) whose values are objects to build, and what those may be.
+        root: relative paths are relative to it.
+
+    Returns:
+        The plan, or None where the type is not known, and all problems found.
+    """
+    spec = {"type": spec} if isinstance(spec, str) else spec
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
+        return None, [f'{where}: expected {{"type": NAME, "args": {{...}}}} or a name, got {spec!r:.80}']
+    allowed = ["type", "args", *sorted(section.keys)]
+    problems = [f"{where}.{key}: unknown key.{suggest(key, allowed)}" for key in spec if key not in allowed]
+    name, args = spec["type"], spec.get("args") or {}
+    target = section.table.find(name)
+    if target is None:
+        return None, [*problems, _unknown_type(name, where, section.table)]
+    if not isinstance(args, Mapping):
+        return None, [*problems, f"{where}.args: expected an object, got {args!r:.80}"]
+    parameters = parameters_of(target)
+    given = set(section.given)
+    if inspect.isfunction(target) and section.table.function_takes and not section.table.builders:
+        given |= set(list(parameters)[: len(section.table.function_takes)])
+    inner = {key: value for key, value in args.items() if key in nested and key in parameters and key not in given}
+    plain = {key: value for key, value in args.items() if key not in inner}
+    converted, found = checked_arguments(
+        target, plain, where, supplied=set(section.offered) | set(inner), given=given & set(parameters)
+    )
+    problems += found
+    for key, parameter in parameters.items():
+        value = converted.get(key, parameter.default)
+        if isinstance(value, Path):
+            converted[key] = root / value.expanduser()
+    for key, value in inner.items():
+        converted[key], found = _plan_nested(value, f"{where}.args.{key}", nested[key], nested, root)
+        problems += found
+    return Plan(where, target, converted), problems
+
+
+def _plan_nested(
+    value: Any, where: str, section: Section, nested: Mapping[str, Section], root: Path
+) -> tuple[Any, list[str]]:
+    if value is None:
+        return None, []
+    if isinstance(value, list | tuple):
+        pairs = [_plan_nested(item, f"{where}.{i}", section, nested, root) for i, item in enumerate(value)]
+        return [plan for plan, _ in pairs], [problem for _, problems in pairs for problem in problems]
+    return plan_section(value, where, section, nested, root)
+
+
+def _unknown_type(name: str, where: str, table: Table) -> str:
+    reason = table.refused.get(name.rpartition(".")[2])
+    if reason:
+        return f"{where}.type: '{name}' makes no sense here: {reason}"
+    return f"{where}.type: '{name[:80]}' is not {table.what}.{suggest(name, table.menu())}"
+
+
+def _built(value: Any, supplied: dict[str, Any]) -> Any:
+    if isinstance(value, Plan):
+        return value.build(**supplied)
+    return [_built(item, supplied) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,61 @@
+"""Which device a run uses: from `-d`, from the config's `device`, or from `n_gpu`. Called by the entry scripts."""
+
+import torch
+
+from utils.errors import DeviceError
+
+
+def choose_devices(device: str, n_gpu: int, *, by_command_line: bool = False) -> tuple[list[torch.device], list[str]]:
+    """Turns the settings into devices, the first of which holds the model.
+
+    Args:
+        device: "auto", "cpu", "cuda", "cuda:1", or indices of GPUs: "0" or "0,1".
+        n_gpu: how many GPUs "auto" may take; 0 means the CPU.
+        by_command_line: a device named with `-d` must exist; one named in a config falls back to the CPU.
+
+    Returns:
+        The devices and lines for the log about what was asked for and is not there.
+
+    Raises:
+        DeviceError: no such device was named with `-d`, or the name means nothing.
+    """
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        if n_gpu > available:
+            found = f"{available} found: using those" if available else "none found: using the CPU"
+            note = [f"n_gpu asks for {n_gpu} GPU(s), {found}"]
+        else:
+            note = []
+        indices = list(range(min(n_gpu, available)))
+    else:
+        indices, note = _parse(device), []
+        missing = [index for index in indices if index >= available]
+        if missing:
+            message = f"no such device 'cuda:{missing[0]}': this machine has {available} CUDA device(s)"
+            if by_command_line:
+                raise DeviceError(f"-d {device}: {message}. Use -d cpu")
+            indices, note = [], [f"device {device}: {message}; using the CPU"]
+    return [torch.device("cuda", index) for index in indices] or [torch.device("cpu")], note
+
+
+def _parse(device: str) -> list[int]:
+    """CUDA indices in a device's name; none for the CPU."""
+    name = device.strip().lower()
+    if name == "cpu":
+        return []
+    if name == "cuda":
+        return [0]
+    try:
+        indices = [int(part.strip().removeprefix("cuda:")) for part in name.split(",")]
+    except ValueError:
+        indices = [-1]
+    if min(indices) < 0 or len(set(indices)) < len(indices):
+        raise DeviceError(f"'{device}' is not a device: use auto, cpu, cuda:1, or indices of GPUs such as 0 or 0,1")
+    return indices
+
+
+def describe(device: torch.device) -> str:
+    """The device in words: the GPU's name, or the number of CPU threads."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"CPU, {torch.get_num_threads()} threads"

@@ -1,0 +1,66 @@
+"""What a user can do wrong, as exceptions, and the one place where they become lines on the screen.
+
+    UserError               the root: whatever is raised below it, the user can mend
+    ├── ConfigError         the config file or a word of the command line
+    ├── DataError           a folder, an image, a table
+    ├── CheckpointError     a .pth file that cannot be used for what was asked
+    ├── DeviceError         a device that is not there
+    └── OutputError         a place that cannot be written
+
+The entry scripts wrap their work in `exit_on_user_error`. Mistakes in code are not caught: they keep their
+traceback.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """Holds a message of one to a few plain lines: where, what was found, what would do."""
+
+
+class ConfigError(UserError):
+    """The config file or the command line."""
+
+
+class DataError(UserError):
+    """A folder, an image or a table."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, damaged, or of another model."""
+
+
+class DeviceError(UserError):
+    """A device that was asked for by name and is not there."""
+
+
+class OutputError(UserError):
+    """A place that cannot be written."""
+
+
+@contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Prints a `UserError` to standard error and leaves with code 2; Ctrl-C leaves with 130."""
+    try:
+        yield
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(EXIT_BAD_INPUT) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+def some(names: list[str], limit: int = 5) -> str:
+    """The first few names and a count of the rest, for messages.
+
+    >>> some(["a", "b", "c"], limit=2)
+    'a, b and 1 more'
+    """
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -1,0 +1,64 @@
+"""Divides samples into a training and a validation part, each class in its share. Called by base and data_loader."""
+
+import torch
+
+from utils.errors import DataError
+from utils.seed import generator_for, seed_for
+
+
+def split_indices(
+    targets_N: torch.Tensor, size: float, seed: int, class_names: list[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draws the validation part, stratified: every class gives its share, at least one image.
+
+    Args:
+        targets_N: class indices, int64.
+        size: the fraction of all samples (a float between 0 and 1) or their number (an int).
+        seed: the run's seed; the same seed, data and size give the same split.
+        class_names: for messages.
+
+    Returns:
+        Indices of the training and of the validation part, each ascending.
+
+    Raises:
+        DataError: the size is out of range, or a class is too small to be in both parts.
+    """
+    num_samples = len(targets_N)
+    num_wanted = size if isinstance(size, int) else round(size * num_samples)
+    counts = torch.bincount(targets_N, minlength=len(class_names)).tolist()
+    for name, count in zip(class_names, counts, strict=True):
+        if count == 1:
+            raise DataError(f"validation_split: class '{name}' has 1 image; a split needs at least 2 of each class")
+    present = [index for index, count in enumerate(counts) if count]
+    if not len(present) <= num_wanted <= num_samples - len(present):
+        raise DataError(
+            f"validation_split: {size} is {num_wanted} of {num_samples} images; with {len(present)} classes "
+            f"it must leave each part at least one image of each"
+        )
+    quotas = _quotas({index: counts[index] for index in present}, num_wanted)
+    chosen = []
+    for index, quota in quotas.items():
+        members = torch.nonzero(targets_N == index).flatten()
+        shuffle = torch.randperm(len(members), generator=generator_for(seed, "split", index))
+        chosen.append(members[shuffle[:quota]])
+    is_validation = torch.zeros(num_samples, dtype=torch.bool)
+    is_validation[torch.cat(chosen)] = True
+    return torch.nonzero(~is_validation).flatten(), torch.nonzero(is_validation).flatten()
+
+
+def split_without_classes(num_samples: int, size: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same for data whose classes are not known beforehand: a plain draw."""
+    return split_indices(torch.zeros(num_samples, dtype=torch.int64), size, seed_for(seed, "unknown classes"), ["?"])
+
+
+def _quotas(counts: dict[int, int], num_wanted: int) -> dict[int, int]:
+    """Shares of `num_wanted` by largest remainder, each at least 1 and at most one less than the class has."""
+    total = sum(counts.values())
+    exact = {index: num_wanted * count / total for index, count in counts.items()}
+    quotas = {index: min(max(int(exact[index]), 1), counts[index] - 1) for index in counts}
+    while (missing := num_wanted - sum(quotas.values())) != 0:
+        step = 1 if missing > 0 else -1
+        movable = [i for i in counts if 1 <= quotas[i] + step <= counts[i] - 1]
+        furthest = max(movable, key=lambda i: (step * (exact[i] - quotas[i]), -i))
+        quotas[furthest] += step
+    return quotas
