@@ -105,7 +105,12 @@ class ConfigParser:
 
     @classmethod
     def from_args(
-        cls, parser: argparse.ArgumentParser, options: Sequence[CustomArgs] = (), words: Sequence[str] | None = None
+        cls,
+        parser: argparse.ArgumentParser,
+        options: Sequence[CustomArgs] = (),
+        words: Sequence[str] | None = None,
+        *,
+        training: bool = True,
     ) -> "ConfigParser":
         """Reads the command line: -c, -r, -d, short flags, and KEY=VALUE words, applied in this order.
 
@@ -113,13 +118,14 @@ class ConfigParser:
             parser: a `Parser`, perhaps with more options of the script's own.
             options: short flags for keys.
             words: instead of `sys.argv`.
+            training: what the data had filled into a checkpoint's config (see `offer`) will be filled in anew.
         """
         args, overrides = parse_words(parser, options, words, ROOT)
         if args.config is None and args.resume is None:
             raise ConfigError("command line: give -c CONFIG to start a run, or -r CHECKPOINT to continue or test one")
         checkpoint = load_checkpoint(args.resume) if args.resume is not None else None
         before = thaw(checkpoint["config"]) if checkpoint is not None else {}
-        config = _without(before, checkpoint["offered"]) if checkpoint is not None else {}
+        config = _without(before, checkpoint["offered"]) if checkpoint is not None and training else before
         if args.config is not None:
             config = merge(config, read_json(args.config).data)
         for path, value in overrides:

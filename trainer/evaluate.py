@@ -21,8 +21,11 @@ class MeanLoss:
         self.weight: int | torch.Tensor = 0
 
     def update(self, batch_mean: torch.Tensor, weight: int | torch.Tensor) -> None:
-        """Adds a batch; nothing waits for the device."""
-        self.sum += batch_mean.detach().to(self.dtype) * weight
+        """Adds a batch; nothing waits for the device. A batch of ignored targets only (weight 0) has a loss of NaN."""
+        value = batch_mean.detach().to(self.dtype)
+        if isinstance(weight, torch.Tensor):
+            value = torch.where(weight > 0, value, 0.0)
+        self.sum += value * weight
         self.weight = self.weight + weight
 
     def compute(self) -> float:

@@ -1,11 +1,18 @@
 """From a batch as the loader gives it to the network's input: moved to the device, made float, scaled, normalised.
 
-Training, validation, test and prediction all come through here, so their pixels cannot differ.
+Training, validation, test and prediction all come through here, so their pixels cannot differ. Images and weights lie
+in memory with the channels last, which makes convolutions 1.4 times faster on a CPU (benchmarks/layout.py).
 """
 
 from collections.abc import Sequence
 
 import torch
+from torch import nn
+
+
+def on_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """Moves a model to the device, and its convolutions to the layout that `PixelsToInput` gives images."""
+    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class PixelsToInput:
@@ -27,6 +34,6 @@ class PixelsToInput:
     def __call__(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """float32 images_NCHW on the device."""
         moved = images_NCHW.to(self.device, non_blocking=True)
-        if moved.dtype != torch.uint8:
-            return moved.float()
-        return moved.float().sub_(self.shift).mul_(self.scale)
+        is_finished = moved.dtype != torch.uint8
+        floats = moved.to(torch.float32, memory_format=torch.channels_last)
+        return floats if is_finished else floats.sub_(self.shift).mul_(self.scale)

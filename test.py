@@ -1,0 +1,119 @@
+"""Judges a trained checkpoint on the test images: `python test.py -r saved/models/best.pth`.
+
+The file brings everything but the images: network, weights, class names, preprocessing, and where the images were.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from base.base_data_loader import BaseDataLoader
+from logger.logger import close_log, open_log
+from logger.predictions import Predictions
+from logger.run_dir import RunDir
+from logger.summary import aligned, shown
+from model.check import check_model
+from parse_config import ConfigParser
+from trainer.evaluate import evaluate
+from trainer.pixels import PixelsToInput, on_device
+from utils.command_line import CustomArgs, Parser
+from utils.config_file import to_json
+from utils.device import choose_devices, describe
+from utils.errors import CheckpointError, ConfigError, DataError, OutputError, exit_on_user_error
+
+SHORT_FLAGS = [CustomArgs(["--bs", "--batch_size"], int, "data_loader.args.batch_size")]
+
+
+def main(words: Sequence[str] | None = None) -> dict[str, float]:
+    """Tests, writes metrics.json and predictions.csv, and gives the scores."""
+    parser = Parser(prog="test.py", description=__doc__)
+    parser.add_argument("--out", metavar="DIR", type=Path, help="where results go; beside the run's log by default")
+    config = ConfigParser.from_args(parser, SHORT_FLAGS, words, training=False)
+    if config.checkpoint is None or config.resume is None:
+        raise ConfigError("command line: give the checkpoint to test with -r, such as -r saved/models/best.pth")
+    config.require_same_model()
+    checkpoint = config.checkpoint
+    devices, notes = choose_devices(config["device"], config["n_gpu"], by_command_line=config.device_by_command_line)
+
+    loader, source = open_test_images(config)
+    model = config.init_model(pretrained=False)
+    check_model(model, loader.first_image(), len(checkpoint["classes"]))
+    try:
+        model.load_state_dict(checkpoint["model"])
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CheckpointError(f"{config.resume}: its weights do not fit its own config: {reason}") from None
+    on_device(model, devices[0])
+    criterion, (metrics, metric_notes) = config.init_criterion(), config.init_metrics(len(loader.classes))
+    criterion.to(devices[0])
+    metrics.to(devices[0])
+
+    out = output_folder(config.args.out, config.resume, RunDir(config.trainer_options.save_dir, **checkpoint["run"]))
+    log = open_log(None)
+    try:
+        rows = {"checkpoint": f"{shown(config.resume)}, trained for {checkpoint['epochs_done']} epochs"}
+        log.info(aligned(rows | {"device": describe(devices[0]), "images": source}))
+        for note in [*notes, *getattr(loader, "notes", []), *metric_notes]:
+            log.info(f"note: {note}")
+        predictions = Predictions(loader.classes)
+        to_input = PixelsToInput(loader.mean, loader.std, devices[0])
+        result = evaluate(model, loader, criterion, metrics, to_input=to_input, observer=predictions.add)
+        scores = {"accuracy": result.num_correct / result.num_images, **result.scores}
+        predictions.write(out / "predictions.csv", loader.sample_name)
+        about = {"checkpoint": str(config.resume.resolve()), "epochs_done": checkpoint["epochs_done"]}
+        (out / "metrics.json").write_text(
+            to_json({**about, "images": source, "num_images": result.num_images, **scores}), encoding="utf-8"
+        )
+        log.info(aligned({name: f"{value:.6f}" for name, value in scores.items()}))
+        for warning in result.warnings():
+            log.warning(f"warning: {warning}")
+        log.info(f"written to {shown(out)}: metrics.json, predictions.csv")
+        return scores
+    finally:
+        close_log()
+
+
+def open_test_images(config: ConfigParser) -> tuple[BaseDataLoader, str]:
+    """The loader of the images to test on, and in words which they are.
+
+    Raises:
+        DataError: their classes are not those of the checkpoint, or the loader cannot tell which images to use.
+    """
+    classes = config.checkpoint["classes"] if config.checkpoint is not None else []
+    plan, path = config.plans["data_loader"], "data_loader.args.validation_split"
+    changed = {name for name, _, _ in config.changes}
+    if plan.takes("training"):
+        if any(name.endswith(("_dir", "_file")) for name in changed) and path not in changed:
+            # Other images than those of the training: nothing of them was held back, all are to be judged.
+            plan.args["validation_split"] = 0
+        loader = config.init_obj("data_loader", seed=config["seed"], training=False, classes=classes)
+        source = loader.source
+    else:
+        loader = config.init_obj("data_loader", seed=config["seed"]).split_validation()
+        if loader is None:
+            raise DataError(
+                f"{plan.type_name}: has no validation part, and takes no `training` argument that could ask for test "
+                f"images"
+            )
+        source = f"the validation part of {plan.type_name} ({len(loader.indices)} images)"
+    if loader.classes != classes:
+        raise DataError(f"{plan.type_name}: classes {loader.classes} are not the checkpoint's {classes}")
+    return loader, source
+
+
+def output_folder(asked: Path | None, checkpoint: Path, run: RunDir) -> Path:
+    """`--out`, or the folder of the run's log, or (where the checkpoint left its run) a folder beside the file."""
+    file = checkpoint.resolve()
+    save_dir = file.parent.parent if file.parent.name == "models" else run.save_dir
+    out = asked or RunDir.of_checkpoint(file, save_dir, run.name, run.run_id).log
+    if asked is None and not out.is_dir():
+        out = file.with_name(f"{file.stem}-test")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot write ({error.strerror})") from None
+    return out
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()
