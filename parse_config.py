@@ -62,7 +62,7 @@ TOP_LEVEL: dict[str, tuple[Any, Any]] = {
     "lr_scheduler": (None, None),
     "trainer": (dict, REQUIRED),
 }
-FIXED_ON_RESUME = ("name", "arch", "weights_file", "trainer.save_dir")
+FIXED_ON_RESUME = ("name", "arch", "weights_file", "trainer.save_dir", "optimizer.type")
 
 
 class ConfigParser:
@@ -149,7 +149,8 @@ class ConfigParser:
         Raises:
             CheckpointError: the architecture, the name or the folders are not those of the checkpoint.
         """
-        for path, old, new in self.changes:
+        # Another type first: that its arguments differ too says nothing more.
+        for path, old, new in sorted(self.changes, key=lambda change: not change[0].endswith(".type")):
             if path.startswith(FIXED_ON_RESUME):
                 raise CheckpointError(
                     f"{path}: the checkpoint {self.resume} has {old!r}, now it is {new!r}; that cannot change. "
@@ -271,7 +272,9 @@ def _check_top_level(config: dict[str, Any]) -> list[str]:
     """Fills in what may be left out; gives the problems."""
     problems = [f"{key}: unknown key.{suggest(key, TOP_LEVEL)}" for key in config if key not in TOP_LEVEL]
     for key, (annotation, default) in TOP_LEVEL.items():
-        if key in config:
+        if key in config and config[key] is None and default is REQUIRED:
+            problems.append(f"{key}: must not be null")
+        elif key in config:
             problems += checked_value(config[key], annotation, key)[1]
         elif default is REQUIRED:
             problems.append(f"{key}: missing")

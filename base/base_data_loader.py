@@ -27,7 +27,7 @@ class LoaderOptions(TypedDict, total=False):
     validation_split: float | int | None
     num_workers: int
     collate_fn: Callable[[list[Any]], Any]
-    sampler: BaseSampler
+    sampler: BaseSampler | None
     drop_last: bool
     pin_memory: bool
     persistent_workers: bool

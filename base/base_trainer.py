@@ -126,10 +126,7 @@ class BaseTrainer(ABC):
             for epoch in range(self.epochs_done + 1, self.options.epochs + 1):
                 self._one_epoch(epoch)
                 if self.monitor.exhausted:
-                    log.info(
-                        f"stopped early: {self.monitor.name} has not improved on {self.monitor.best:.6g} of epoch "
-                        f"{self.monitor.best_epoch} for {self.monitor.patience} epochs (trainer.early_stop)"
-                    )
+                    log.info(f"stopped early: {self._why_stopped()} (trainer.early_stop)")
                     break
             scores = self.recorder.history.last_row(self.monitor.best_epoch)
             self.recorder.finish(self.context.passport.get("config", {}), scores)
@@ -158,6 +155,13 @@ class BaseTrainer(ABC):
         self.recorder.write(record, self.monitor.best_epoch)
         self._save(improved=improved)
         self._say(record, best_before if improved else None, improved=improved)
+
+    def _why_stopped(self) -> str:
+        monitor = self.monitor
+        if monitor.best is None:
+            return f"{monitor.name} has been no finite number for {monitor.patience} epochs"
+        best = f"{monitor.best:.6g} of epoch {monitor.best_epoch}"
+        return f"{monitor.name} has not improved on {best} for {monitor.patience} epochs"
 
     def closing_warnings(self) -> list[str]:
         """What a good-looking number could hide; said after the last epoch."""
@@ -255,16 +259,23 @@ class BaseTrainer(ABC):
         self._match_best_to_history()
 
     def _match_best_to_history(self) -> None:
-        """Going on from an older checkpoint leaves a best.pth of a future that will be trained anew: set it aside."""
-        best = self.models_dir / "best.pth"
-        if not best.exists() or load_checkpoint(best)["epochs_done"] <= self.epochs_done:
+        """Makes best.pth that of the history that is continued.
+
+        Going on from an older checkpoint leaves one of a future that will be trained anew: it is set aside. A process
+        that was killed between its last.pth and its best.pth leaves one of the past.
+        """
+        best, wanted = self.models_dir / "best.pth", self.monitor.best_epoch
+        found = load_checkpoint(best)["epochs_done"] if best.exists() else None
+        if found is not None and found > self.epochs_done:
+            aside = self.models_dir / f"best-before-going-back-to-epoch{self.epochs_done}.pth"
+            best.rename(aside)
+            log.info(f"going back to epoch {self.epochs_done}: the best of the later epochs is kept as {aside.name}")
+        if wanted is None or found == wanted:
             return
-        aside = self.models_dir / f"best-before-going-back-to-epoch{self.epochs_done}.pth"
-        best.rename(aside)
-        log.info(f"going back to epoch {self.epochs_done}: the best of the later epochs is kept as {aside.name}")
-        source = self.models_dir / f"checkpoint-epoch{self.monitor.best_epoch}.pth"
-        if source.exists():
-            link(source, best)
+        for source in (self.models_dir / f"checkpoint-epoch{wanted}.pth", self.models_dir / "last.pth"):
+            if source.exists() and load_checkpoint(source)["epochs_done"] == wanted:
+                link(source, best)
+                return
 
 
 def checked_monitor(options: TrainerOptions, score_names: list[str]) -> Monitor:

@@ -100,6 +100,7 @@ class ImageTensors(ImageData):
         super().__init__(targets, classes)
         self.images_NCHW = images_NCHW
         self.name = name
+        self.numbers = torch.arange(len(images_NCHW))
 
     def pixels(self, index: int) -> torch.Tensor:
         """A view of the one image."""
@@ -113,11 +114,11 @@ class ImageTensors(ImageData):
         return self.images_NCHW[chosen], self.targets[chosen]
 
     def sample_name(self, index: int) -> str:
-        """The part's name and the number in it."""
-        return f"{self.name}/{index}"
+        """The part's name and the number in it, which a subset keeps."""
+        return f"{self.name}/{int(self.numbers[index])}"
 
     def subset(self, indices: torch.Tensor) -> Self:
         """Some of the images (copied)."""
         view = super().subset(indices)
-        view.images_NCHW = self.images_NCHW[indices]
+        view.images_NCHW, view.numbers = self.images_NCHW[indices], self.numbers[indices]
         return view

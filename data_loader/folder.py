@@ -7,9 +7,9 @@ Every file that is passed over is named. Called by data_loaders.py; nothing is d
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from data_loader.dataset import ImageFiles
 from data_loader.decode import IMAGE_SUFFIXES, find_bad_images
@@ -57,18 +57,16 @@ def read_parts(data_dir: Path, rules: FileRules, *, training: bool) -> Parts:
         folders = {used: folders[used]}
     parts = Parts(name=str(data_dir))
     for part, folder in folders.items():
-        expected = rules.classes or (parts.train.classes if parts.train else None)
-        rules_here = FileRules(rules.channels, rules.on_bad_image, expected)
+        rules_here = replace(rules, classes=rules.classes or (parts.train.classes if parts.train else None))
         found = scan_class_folders(folder)
-        data = _to_dataset(found, folder, rules_here, parts.notes, exact=training and part != "train")
-        setattr(parts, part, data)
+        setattr(parts, part, _to_dataset(found, folder, rules_here, parts.notes, exact=training and part != "train"))
         parts.folders[part] = str(folder)
     return parts
 
 
 def _part_folders(data_dir: Path) -> dict[str, Path]:
     """Which folder is which part, training first; one tree of classes is a training part."""
-    below = {entry.name for entry in data_dir.iterdir() if entry.is_dir()}
+    below = {name for name in next(os.walk(data_dir, onerror=_refuse))[1] if not name.startswith(".")}
     validation = [name for name in VALIDATION_NAMES if name in below]
     if len(validation) > 1:
         raise DataError(f"{data_dir}: both {validation[0]}/ and {validation[1]}/; only one can be the validation part")
@@ -88,34 +86,43 @@ def scan_class_folders(folder: Path) -> ClassFolders:
     Hidden files and folders are passed over; so are files that are no images, and links back to a folder above.
     """
     found = ClassFolders()
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith("."):
+    _, folders, files = next(os.walk(folder, onerror=_refuse))
+    for name in sorted([*folders, *files]):
+        path = os.path.join(folder, name)
+        if name.startswith("."):
             found.num_hidden += 1
-        elif entry.is_dir():
-            found.files[entry.name] = _images_below(entry.path, found)
+        elif name in folders and not _leads_back(path, folder):
+            found.files[name] = _images_below(path, found)
         else:
-            found.ignored.append(entry.path)
+            found.ignored.append(path)
     return found
 
 
+def _refuse(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
+def _leads_back(path: str, folder: str | Path) -> bool:
+    """Whether a folder is `folder` itself or one above it."""
+    real = os.path.realpath(path)
+    return os.path.commonpath([real, os.path.realpath(folder)]) == real
+
+
 def _images_below(class_folder: str, found: ClassFolders) -> list[str]:
-    images, visited = [], {os.path.realpath(class_folder)}
-    for folder, folders, files in os.walk(class_folder, followlinks=True):
+    images: list[str] = []
+    visited = {os.path.realpath(class_folder)}
+    for folder, folders, files in os.walk(class_folder, followlinks=True, onerror=_refuse):
         found.num_hidden += sum(name.startswith(".") for name in (*folders, *files))
-        inside = []
-        for name in sorted(folders):
-            real = os.path.realpath(os.path.join(folder, name))
-            if name.startswith("."):
-                continue
-            if real in visited or os.path.realpath(class_folder).startswith(real + os.sep):
-                found.ignored.append(os.path.join(folder, name))
-                continue
-            visited.add(real)
-            inside.append(name)
-        folders[:] = inside
-        for name in sorted(files):
-            if name.startswith("."):
-                continue
+        seen = sorted(name for name in folders if not name.startswith("."))
+        folders.clear()
+        for name in seen:
+            path = os.path.join(folder, name)
+            if os.path.realpath(path) in visited or _leads_back(path, class_folder):
+                found.ignored.append(path)
+            else:
+                visited.add(os.path.realpath(path))
+                folders.append(name)
+        for name in sorted(name for name in files if not name.startswith(".")):
             is_image = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
             (images if is_image else found.ignored).append(os.path.join(folder, name))
     return images
@@ -146,7 +153,7 @@ def _to_dataset(found: ClassFolders, folder: Path, rules: FileRules, notes: list
     return without_bad_images(paths, targets, classes, rules, notes)
 
 
-def compare_classes(where: Path, found: list[str], expected: list[str], *, exact: bool, notes: list[str]) -> None:
+def compare_classes(where: Path | str, found: list[str], expected: list[str], *, exact: bool, notes: list[str]) -> None:
     """Holds the classes that were found against those that are expected.
 
     Raises:
@@ -182,10 +189,12 @@ def without_bad_images(
         more = f" ({len(bad)} bad images in all: {some([p for p, _ in bad[1:]])})" if len(bad) > 1 else ""
         raise DataError(f'{path}: {reason}{more}\n  "on_bad_image": "skip" leaves such files out and names them')
     if bad:
-        unreadable = {path for path, _ in bad}
-        kept = [(path, target) for path, target in zip(paths, targets, strict=True) if path not in unreadable]
+        reasons = dict(bad)
+        kept = [(path, target) for path, target in zip(paths, targets, strict=True) if path not in reasons]
+        if not kept:
+            raise DataError(f"{bad[0][0]}: {bad[0][1]}; no image of this part can be read")
+        lost = sorted(set(targets) - {target for _, target in kept})
         paths, targets = [path for path, _ in kept], [target for _, target in kept]
         notes += [f"bad image left out: {path}: {reason}" for path, reason in bad]
-        if not paths:
-            raise DataError(f"{bad[0][0]}: {bad[0][1]}; no image of this part can be read")
+        notes += [f"no image can be read of {classes[index]}" for index in lost]
     return ImageFiles(paths, targets, classes, channels=rules.channels)

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from base.base_data_loader import BaseDataLoader, LoaderOptions
 from data_loader.dataset import ImageData
 from data_loader.transforms import check_pixel_path, compose
-from utils.errors import DataError
+from utils.errors import ConfigError, DataError
 from utils.split import split_indices
 
 DEFAULT_VALIDATION_SPLIT = 0.2
@@ -80,7 +80,7 @@ class ImageDataLoader(BaseDataLoader):
         train_list = _first_given(given.pop("transform", None), defaults.transform)
         eval_list = _first_given(given.pop("eval_transform", None), defaults.eval_transform)
         mean, std = given.pop("mean", None), given.pop("std", None)
-        gives_floats = check_pixel_path(train_list, eval_list, mean)
+        gives_floats = check_pixel_path(train_list, eval_list, mean, std)
         if not gives_floats:
             self.mean, self.std = _first_given(mean, defaults.mean), _first_given(std, defaults.std)
         self.notes = parts.notes
@@ -92,17 +92,28 @@ class ImageDataLoader(BaseDataLoader):
             data, self.source = part_for_test(parts, validation_split, given.get("seed", 0))
             given.update(shuffle=False, drop_last=False, sampler=None)
             super().__init__(data.with_transform(evaluation), **given)
-            return
-        if parts.train is None:
+        elif parts.train is None:
             raise DataError(f"{parts.name}: no training images (expected {parts.name}/train/<class>/<image>)")
-        self.source = parts.folders.get("train", parts.name)
-        super().__init__(
-            parts.train.with_transform(compose(train_list)),
-            validation_split=validation_split,
-            eval_dataset=parts.train.with_transform(evaluation),
-            validation_dataset=parts.validation.with_transform(evaluation) if parts.validation else None,
-            **given,
-        )
+        else:
+            self.source = parts.folders.get("train", parts.name)
+            super().__init__(
+                parts.train.with_transform(compose(train_list)),
+                validation_split=validation_split,
+                eval_dataset=parts.train.with_transform(evaluation),
+                validation_dataset=parts.validation.with_transform(evaluation) if parts.validation else None,
+                **given,
+            )
+        self._check_mean_and_std()
+
+    def _check_mean_and_std(self) -> None:
+        """Finds out now, and not in the first step, what cannot be done with images of so many channels."""
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            channels = 1 if values is None else self.first_image().shape[0]
+            if values is not None and len(values) not in (1, channels):
+                number = "1 channel" if channels == 1 else f"{channels} channels"
+                raise ConfigError(f"data_loader.args.{name}: {len(values)} numbers, yet images have {number}")
+        if self.std is not None and min(self.std) <= 0:
+            raise ConfigError(f"data_loader.args.std: must be above 0, got {min(self.std)}")
 
 
 def part_for_test(parts: Parts, validation_split: float | int, seed: int) -> tuple[ImageData, str]:

@@ -46,15 +46,16 @@ class WeightedRandomSampler(BaseSampler):
     """Draws each sample with a probability in proportion to its weight.
 
     Args:
-        weights: one a training sample, not negative, not all 0.
+        weights: one a training sample, finite, not negative, not all 0.
         num_samples: how many to draw; as many as there are weights by default.
         replacement: without it no sample comes twice, so `num_samples` is at most the number of weights above 0.
     """
 
     def __init__(self, weights: Sequence[float], num_samples: int | None = None, replacement: bool = True):
         self.weights = torch.tensor(list(weights), dtype=torch.float64)
-        if not len(self.weights) or bool((self.weights < 0).any()) or not float(self.weights.sum()) > 0:
-            raise ValueError("weights must not be negative, and not all 0")
+        is_possible = torch.isfinite(self.weights) & (self.weights >= 0)
+        if not bool(is_possible.all()) or not bool((self.weights > 0).any()):
+            raise ValueError("weights must be finite, not negative, and not all 0")
         self.replacement = replacement
         self.num_samples = len(self.weights) if num_samples is None else num_samples
         drawable = int((self.weights > 0).sum())
@@ -99,8 +100,7 @@ class BalancedSampler(BaseSampler):
 class BatchSampler(BaseSampler):
     """Puts another sampler's order into batches and shuffles the batches: neighbours stay together.
 
-    With a sequential sampler underneath, files are read in runs, which spinning disks and archives like. The size
-    of the batches and whether a smaller last one is dropped are said here, so the loader must agree.
+    With a sequential sampler underneath, files are read in runs, which spinning disks and archives like.
 
     Args:
         sampler: the order that is cut into batches.

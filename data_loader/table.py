@@ -43,26 +43,32 @@ def read_table(csv_file: Path, image_dir: Path, columns: Columns, rules: FileRul
         labels = frame[columns.label].tolist()
         found = sorted(set(labels))
         classes = rules.classes or (parts.train.classes if parts.train else found)
-        compare_classes(csv_file, found, classes, exact=training and name != "train", notes=parts.notes)
+        where = parts.folders[name] = f"{csv_file} ({name})"
+        compare_classes(where, found, classes, exact=training and name != "train", notes=parts.notes)
         paths = [str(image_dir / path) for path in frame[columns.path]]
-        data = without_bad_images(paths, [classes.index(label) for label in labels], classes, rules, parts.notes)
+        index_of = {label: index for index, label in enumerate(classes)}
+        data = without_bad_images(paths, [index_of[label] for label in labels], classes, rules, parts.notes)
         setattr(parts, name, data)
-        parts.folders[name] = f"{csv_file} ({name})"
     return parts
 
 
 def _read_csv(csv_file: Path, columns: Columns) -> pd.DataFrame:
     """The table as text, with the columns that must be there; a label such as "NA" or "007" stays what it is."""
     try:
-        table = pd.read_csv(csv_file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        # Blank lines are dropped below, so that a row's number tells its line.
+        table = pd.read_csv(csv_file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
     except FileNotFoundError:
         raise DataError(f"{csv_file}: no such file (csv_file)") from None
     except (OSError, ValueError, pd.errors.ParserError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"{csv_file}: not a readable CSV file ({reason})") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes a nameless first column for row labels
+        raise DataError(f"{csv_file}: its rows have more values than the first line has names ({len(table.columns)})")
+    table = table[(table != "").any(axis=1)]
     for column in (columns.path, columns.label):
         if column not in table.columns:
-            raise DataError(f"{csv_file}: no column '{column}'; it has {some(list(table.columns), 10)}")
+            hint = " (columns are separated by commas)" if len(table.columns) == 1 else ""
+            raise DataError(f"{csv_file}: no column '{column}'; it has {some(list(table.columns), 10)}{hint}")
         empty = table.index[table[column].str.strip() == ""]
         if len(empty):
             raise DataError(f"{csv_file}:{empty[0] + 2}: '{column}' is empty ({len(empty)} such rows)")

@@ -34,19 +34,26 @@ def makes_floats(transforms: Sequence[v2.Transform]) -> bool:
     """Whether a list gives finished floats, which are then neither scaled nor normalised again."""
     return any(
         isinstance(transform, v2.Normalize)
-        or (isinstance(transform, v2.ToDtype) and transform.dtype is torch.float32)
+        or (isinstance(transform, v2.ToDtype | v2.ConvertImageDtype) and _is_float(transform.dtype))
         or (isinstance(transform, v2.Compose) and makes_floats(transform.transforms))
         for transform in transforms
     )
 
 
+def _is_float(dtype: object) -> bool:
+    return isinstance(dtype, torch.dtype) and dtype.is_floating_point
+
+
 def check_pixel_path(
-    train: Sequence[v2.Transform], evaluation: Sequence[v2.Transform], mean: Sequence[float] | None
+    train: Sequence[v2.Transform],
+    evaluation: Sequence[v2.Transform],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
 ) -> bool:
     """Whether both lists give floats.
 
     Raises:
-        ConfigError: one does and the other does not, or a `mean` is given that floats would never meet.
+        ConfigError: one does and the other does not, or a `mean` or `std` is given that floats would never meet.
     """
     floats = makes_floats(train)
     if floats != makes_floats(evaluation):
@@ -54,8 +61,10 @@ def check_pixel_path(
             "data_loader.args: one of transform and eval_transform gives floats (Normalize, ToDtype), the other "
             "uint8 pixels; leave both to mean and std, or write both out"
         )
-    if floats and mean is not None:
-        raise ConfigError(
-            "data_loader.args.mean: the transforms normalise already (Normalize, ToDtype); remove one or the other"
-        )
+    for name, value in (("mean", mean), ("std", std)):
+        if floats and value is not None:
+            raise ConfigError(
+                f"data_loader.args.{name}: the transforms normalise already (Normalize, ToDtype); "
+                f"remove one or the other"
+            )
     return floats

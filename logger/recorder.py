@@ -1,5 +1,6 @@
 """Everything that an epoch leaves behind, behind one door: a row, events, and the picture of the curves."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,9 @@ class Recorder:
     def __init__(self, run: RunDir, *, tensorboard: bool, epochs_done: int = 0):
         self.run = run
         self.history = History(run.log / "results.csv", epochs_done)
+        self.best_epoch: int | None = None
+        self.next_drawing_s = 0.0
+        self.is_drawn = True
         self.events: EventWriter = TensorboardWriter(run.log, epochs_done) if tensorboard else NoEvents()
 
     def write(self, record: EpochRecord, best_epoch: int | None) -> None:
@@ -54,7 +58,16 @@ class Recorder:
         self.events.scalars("train", record.train | speed, record.epoch)
         self.events.scalars("valid", record.val, record.epoch)
         self.events.flush()
-        draw_results(self.history.frame, self.run.log / "results.png", best_epoch)
+        self.best_epoch, self.is_drawn = best_epoch, False
+        if time.monotonic() >= self.next_drawing_s:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Draws the curves; where epochs are short not after each, so that drawing takes a twentieth of the time."""
+        started_s = time.monotonic()
+        draw_results(self.history.frame, self.run.log / "results.png", self.best_epoch)
+        self.next_drawing_s = time.monotonic() + 20 * (time.monotonic() - started_s)
+        self.is_drawn = True
 
     def images(self, part: str, images_NCHW: torch.Tensor) -> None:
         """Shows a first batch; the part is "train" or "valid"."""
@@ -65,5 +78,7 @@ class Recorder:
         self.events.hyperparameters(settings, {name: value for name, value in scores.items() if "/" in name})
 
     def close(self) -> None:
-        """Closes the events; also after an interrupt."""
+        """Draws what is not drawn yet and closes the events; also after an interrupt."""
+        if not self.is_drawn:
+            self._draw()
         self.events.close()

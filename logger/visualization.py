@@ -111,8 +111,12 @@ def draw_results(frame: pd.DataFrame, path: Path, best_epoch: int | None) -> Non
 
     names = [column.removeprefix("train/") for column in frame.columns if column.startswith("train/")]
     panels = [*names, "lr"]
-    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
-    for axis, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    width, height = 4.2 * len(panels), 3.4
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    # Margins in inches; to have them found ("constrained" layout) takes as long as the drawing itself.
+    figure.subplots_adjust(0.6 / width, 0.5 / height, 1 - 0.15 / width, 1 - 0.35 / height, wspace=0.22)
+    for axis, name in zip(axes, panels, strict=True):
         columns = (
             [("lr", "lr", "o-")] if name == "lr" else [(f"train/{name}", "train", "o-"), (f"val/{name}", "val", "s-")]
         )

@@ -8,6 +8,9 @@ one step. Reading never unpickles anything but tensors and plain containers.
 import contextlib
 import os
 import pickle
+import struct
+import warnings
+from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,21 @@ import torch
 from utils.errors import CheckpointError, OutputError
 
 FORMAT = 1
+
+# What torch's reader was seen to raise on damaged files (struct.error by a text that begins with G).
+_DAMAGED = (
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    OSError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -38,7 +56,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         reason = _os_error_behind(error)
         if reason is None:
             raise
-        message = f"{path}: cannot write the checkpoint ({reason.strerror}); the previous one is whole"
+        message = f"{path}: cannot write the checkpoint ({reason.strerror or reason}); the previous one is whole"
         raise OutputError(message) from error
     finally:
         with contextlib.suppress(OSError):
@@ -87,20 +105,23 @@ def load_plain(path: Path) -> Any:
         size = path.stat().st_size
         with open(path, "rb") as file:
             start = file.read(64)
-    except OSError as error:
-        raise CheckpointError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise CheckpointError(f"{path}: {(getattr(error, 'strerror', None) or str(error)).lower()}") from None
     if size == 0:
         raise CheckpointError(f"{path}: is empty")
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path}: not a checkpoint (a Git LFS pointer; run 'git lfs pull')")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of pickle protocols and TorchScript before it refuses them.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # The text advises `weights_only=False`, which would run whatever code a stranger's file brings.
         name = str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL " in str(error) else None
         why = f"refers to '{name}', which is not plain data" if name else "not a checkpoint, or damaged"
         raise CheckpointError(f"{path}: {why}; refusing to load it") from None
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError, AttributeError, TypeError, IndexError):
+    except _DAMAGED:
         raise CheckpointError(f"{path}: truncated or not a checkpoint ({size:,} bytes)") from None
 
 
@@ -108,21 +129,27 @@ def link(target: Path, name: Path, *, symbolic: bool = False) -> None:
     """Makes `name` show `target`, in one step: by a link, or by a copy where the file system has no links.
 
     A hard link (for names in one folder) keeps its content when `target` is replaced; a symbolic one follows.
+
+    Raises:
+        OutputError: the place cannot be written, or a folder is in the way.
     """
     aside = name.with_name(f".{name.name}.{os.getpid()}.tmp")
-    aside.unlink(missing_ok=True)
     try:
-        if symbolic:
-            aside.symlink_to(os.path.relpath(target, name.parent))
-        else:
-            os.link(target, aside)
-    except (OSError, NotImplementedError):
+        aside.unlink(missing_ok=True)
         try:
+            if symbolic:
+                aside.symlink_to(os.path.relpath(target, name.parent))
+            else:
+                os.link(target, aside)
+        except (OSError, NotImplementedError):
             aside.write_bytes(target.read_bytes())
-        except OSError as error:
+        os.replace(aside, name)
+    except OSError as error:
+        raise OutputError(f"{name}: cannot write ({error.strerror or error})") from error
+    finally:
+        # Also after success: renaming one hard link of a file to another does nothing, and leaves both.
+        with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
-            raise OutputError(f"{name}: cannot write ({error.strerror})") from error
-    os.replace(aside, name)
 
 
 def require_plain(value: Any, where: str = "checkpoint") -> None:
@@ -131,9 +158,10 @@ def require_plain(value: Any, where: str = "checkpoint") -> None:
     Raises:
         TypeError: naming the first value that is not plain data.
     """
-    if value is None or type(value) in (bool, int, float, str, bytes, torch.Tensor, torch.nn.Parameter):
+    if value is None or type(value) in (bool, int, float, str, torch.Tensor, torch.nn.Parameter):
         return
-    if isinstance(value, dict):
+    # No other dicts: `weights_only=True` refuses a defaultdict.
+    if type(value) in (dict, OrderedDict, Counter):
         for key, item in value.items():
             require_plain(key, f"{where} (a key)")
             require_plain(item, f"{where}[{key!r}]")

@@ -1,6 +1,7 @@
 """The command line that all entry scripts share: -c, -r, -d, short flags for keys, and KEY=VALUE words."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -50,6 +51,9 @@ def parse_words(
     args = parser.parse_intermixed_args(words)
     overrides = [parse_override(word) for word in args.overrides]
     named = [(option.target, getattr(args, option.target)) for option in options]
+    for target, value in named:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"command line: {target}: {value} is not a finite number")
     named += [("device", args.device), ("weights_file", getattr(args, "weights", None))]
     overrides += [(tuple(target.split(".")), value) for target, value in named if value is not None]
     return args, [(path, _from_current_folder(path, value, root)) for path, value in overrides]

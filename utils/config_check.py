@@ -9,7 +9,8 @@ import importlib
 import inspect
 import pkgutil
 import types
-from collections.abc import Callable, Iterator, Mapping
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 
 from utils.config_file import suggest
-from utils.config_signature import checked_arguments, evaluated, parameters_of
+from utils.config_signature import REQUIRED, checked_arguments, evaluated, parameters_of
 from utils.errors import ConfigError
 
 # What a constructor raises when it does not like a value; anything else is a mistake in code.
@@ -181,7 +182,8 @@ def plan_section(
         return None, [f'{where}: expected {{"type": NAME, "args": {{...}}}} or a name, got {spec!r:.80}']
     allowed = ["type", "args", *sorted(section.keys)]
     problems = [f"{where}.{key}: unknown key.{suggest(key, allowed)}" for key in spec if key not in allowed]
-    name, args = spec["type"], spec.get("args") or {}
+    name, args = spec["type"], spec.get("args")
+    args = {} if args is None else args
     target = section.table.find(name)
     if target is None:
         return None, [*problems, _unknown_type(name, where, section.table)]
@@ -202,7 +204,11 @@ def plan_section(
         if isinstance(value, Path):
             converted[key] = root / value.expanduser()
     for key, value in inner.items():
-        converted[key], found = _plan_nested(value, f"{where}.args.{key}", nested[key], nested, root)
+        place, problem = f"{where}.args.{key}", _wrong_shape(value, parameters[key].annotation)
+        if problem:
+            problems.append(f"{place}: {problem}")
+            continue
+        converted[key], found = _plan_nested(value, place, nested[key], nested, root)
         problems += found
     return Plan(where, target, converted), problems
 
@@ -213,9 +219,26 @@ def _plan_nested(
     if value is None:
         return None, []
     if isinstance(value, list | tuple):
-        pairs = [_plan_nested(item, f"{where}.{i}", section, nested, root) for i, item in enumerate(value)]
+        pairs = [plan_section(item, f"{where}.{i}", section, nested, root) for i, item in enumerate(value)]
         return [plan for plan, _ in pairs], [problem for _, problems in pairs for problem in problems]
     return plan_section(value, where, section, nested, root)
+
+
+def _wrong_shape(value: Any, annotation: Any) -> str | None:
+    """What is wrong where a parameter takes a list of objects and is given one, or the other way round, or null."""
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    branches = typing.get_args(annotation) if is_union else (annotation,)
+    kinds = {typing.get_origin(branch) or branch for branch in branches}
+    if kinds & {None, Any, REQUIRED}:
+        return None
+    takes_list = bool(kinds & {list, tuple, Sequence, Iterable})
+    if value is None:
+        return None if types.NoneType in kinds else "must not be null"
+    if takes_list and not isinstance(value, list | tuple):
+        return f"expected a list, got {value!r:.80}"
+    if not takes_list and isinstance(value, list | tuple):
+        return f"expected one object, not a list, got {value!r:.80}"
+    return None
 
 
 def _unknown_type(name: str, where: str, table: Table) -> str:

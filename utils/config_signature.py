@@ -130,7 +130,9 @@ def _adapter(annotation: Any) -> pydantic.TypeAdapter | None:
     if annotation is None or annotation is REQUIRED or annotation is Any:
         return None
     try:
-        return pydantic.TypeAdapter(annotation)
+        adapter = pydantic.TypeAdapter(annotation)
+        # Incomplete with a name inside it that only the target's own module knows, as in `list["Thing"]`.
+        return adapter if adapter.pydantic_complete else None
     except (pydantic.PydanticSchemaGenerationError, pydantic.PydanticUserError, NameError):
         pass
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):

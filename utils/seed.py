@@ -17,11 +17,11 @@ import torch
 def seed_for(root: int, purpose: str, *numbers: int) -> int:
     """A 63-bit seed for one purpose, for example `seed_for(123, "sample", epoch, index)`.
 
-    The numbers must each fit into 64 signed bits. The mapping is part of what a checkpoint relies on: it
-    must not change (tests/test_seed.py holds golden values).
+    The numbers must each fit into 64 signed bits, the purpose into 16 bytes. The mapping is part of what a
+    checkpoint relies on: it must not change (tests/test_seed.py holds golden values).
     """
     key = b"".join(number.to_bytes(8, "little", signed=True) for number in (root, *numbers))
-    digest = hashlib.blake2b(key, digest_size=8, person=purpose.encode()[:16]).digest()
+    digest = hashlib.blake2b(key, digest_size=8, person=purpose.encode()).digest()
     return int.from_bytes(digest, "little") >> 1
 
 

@@ -30,7 +30,7 @@ def split_indices(
         if count == 1:
             raise DataError(f"validation_split: class '{name}' has 1 image; a split needs at least 2 of each class")
     present = [index for index, count in enumerate(counts) if count]
-    if not len(present) <= num_wanted <= num_samples - len(present):
+    if not present or not len(present) <= num_wanted <= num_samples - len(present):
         raise DataError(
             f"validation_split: {size} is {num_wanted} of {num_samples} images; with {len(present)} classes "
             f"it must leave each part at least one image of each"

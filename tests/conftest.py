@@ -1,0 +1,97 @@
+"""What tests share: one thread, so that results are the same anywhere; no network; real images where they are."""
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that reaches for the network fails at once, also on a machine that has one."""
+
+    connect = socket.socket.connect
+
+    def refuse(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX:  # loader workers hand over memory through such sockets
+            raise OSError("tests are offline")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def real_images() -> Callable[[str], Path]:
+    """`real_images("MNIST")` is data/MNIST; the test is skipped, by that name, where it is absent."""
+
+    def folder(name: str) -> Path:
+        path = ROOT / "data" / name
+        if not path.is_dir():
+            pytest.skip(f"data/{name} is not on this machine")
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shapes_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small drawn image-folder tree: 3 classes, 24/8/8 pictures each of 16 px, drawn once for all tests."""
+    from data_loader.shapes import ShapesSettings, draw_shapes_folder
+
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    draw_shapes_folder(
+        folder, ShapesSettings(num_classes=3, train_per_class=24, val_per_class=8, test_per_class=8, image_size_px=16)
+    )
+    return folder
+
+
+@pytest.fixture
+def small_config(shapes_dir: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """`small_config(**sections)`: a whole config that trains in under a second; sections replace those of that name."""
+
+    def config(**sections: Any) -> dict[str, Any]:
+        return {
+            "name": "small",
+            "seed": 7,
+            "device": "cpu",
+            "n_gpu": 0,
+            "arch": {
+                "type": "VGG",
+                "args": {"layers": [8, "M", 8, "M"], "batch_norm": True, "classifier_width": 16, "pool_size": 2},
+            },
+            "data_loader": {
+                "type": "ImageFolderDataLoader",
+                "args": {
+                    "data_dir": str(shapes_dir),
+                    "batch_size": 10,
+                    "transform": ["RandomHorizontalFlip"],
+                    "eval_transform": [],
+                },
+            },
+            "optimizer": {"type": "SGD", "args": {"lr": 0.05, "momentum": 0.9}},
+            "loss": "cross_entropy",
+            "metrics": ["accuracy"],
+            "lr_scheduler": {"type": "StepLR", "args": {"step_size": 1, "gamma": 0.5}},
+            "trainer": {"epochs": 3, "save_dir": str(tmp_path / "saved"), "tensorboard": False, "verbosity": 0},
+        } | sections
+
+    return config
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
+    """Writes a config and gives the file."""
+
+    def write(config: dict[str, Any], name: str = "config.json") -> Path:
+        path = tmp_path / name
+        path.write_text(json.dumps(config), encoding="utf-8")
+        return path
+
+    return write

@@ -1,0 +1,159 @@
+"""test.py: judged as it was validated, on the right images, with numbers that anyone can compute again."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import accuracy_score
+
+import train
+from utils.checkpoint import load_checkpoint
+from utils.errors import CheckpointError, ConfigError, DataError
+
+Config = Callable[..., dict[str, Any]]
+ConfigFile = Callable[[dict[str, Any]], Path]
+
+
+@pytest.fixture(scope="module")
+def judge() -> Callable[[list[str]], dict[str, float]]:
+    """`main` of test.py, loaded under another name: the standard library has a module `test`."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("test_script", train.ROOT / "test.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture
+def trained(small_config: Config, config_file: ConfigFile) -> Any:
+    """A run of three epochs."""
+    return train.main(["-c", str(config_file(small_config()))])
+
+
+def test_results_lie_beside_the_log_and_no_folder_is_new(trained: Any, judge: Any) -> None:
+    save_dir = trained.recorder.run.save_dir
+    before = {path for path in save_dir.rglob("*") if path.is_dir()}
+
+    judge(["-r", str(save_dir / "models" / "best.pth")])
+
+    assert {path for path in save_dir.rglob("*") if path.is_dir()} == before
+    assert (trained.recorder.run.log / "metrics.json").exists()
+    assert (trained.recorder.run.log / "predictions.csv").exists()
+
+
+def test_scores_equal_a_recomputation_from_predictions_and_from_a_plain_loop(
+    trained: Any, judge: Any, tmp_path: Path, shapes_dir: Path
+) -> None:
+    judge(["-r", str(trained.models_dir / "best.pth"), "--out", str(tmp_path / "out")])
+
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert len(table) == metrics["num_images"] == 24
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(table["true"], table["predicted"]), abs=1e-6)
+    assert metrics["loss"] == pytest.approx(table["cross_entropy"].mean(), abs=1e-6)
+    loss, correct = plain_loop(trained, shapes_dir / "test")
+    assert metrics["loss"] == pytest.approx(loss, abs=1e-6)
+    assert metrics["accuracy"] == pytest.approx(correct, abs=1e-6)
+
+
+def plain_loop(trained: Any, folder: Path) -> tuple[float, float]:
+    """Loss and accuracy, image by image, with Pillow and numpy instead of the project's own loader."""
+    state = load_checkpoint(trained.models_dir / "best.pth")
+    model = trained.learner.model
+    model.load_state_dict(state["model"])
+    model.eval()
+    mean, std = (np.array(state["input"][name]) for name in ("mean", "std"))
+    losses, hits = [], []
+    for index, name in enumerate(state["classes"]):
+        for path in sorted((folder / name).iterdir()):
+            pixels = (np.asarray(Image.open(path).convert("RGB")) / 255 - mean) / std
+            with torch.no_grad():
+                logits = model(torch.tensor(pixels.transpose(2, 0, 1)[None], dtype=torch.float32))
+            losses.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor([index]))))
+            hits.append(int(logits.argmax()) == index)
+    return float(np.mean(losses)), float(np.mean(hits))
+
+
+def test_the_validation_score_of_training_is_what_test_gives_on_those_images(
+    small_config: Config, config_file: ConfigFile, judge: Any, tmp_path: Path, shapes_dir: Path
+) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(shapes_dir / "train", tree)
+    config = small_config()
+    config["data_loader"]["args"] |= {"data_dir": str(tree), "validation_split": 0.25}
+    trained = train.main(["-c", str(config_file(config))])
+
+    scores = judge(["-r", str(trained.models_dir / "last.pth"), "--out", str(tmp_path / "out")])
+
+    last = trained.recorder.history.last_row()
+    assert scores["loss"] == pytest.approx(last["val/loss"], abs=1e-7)
+    assert scores["accuracy"] == last["val/accuracy"]
+    tested = set(pd.read_csv(tmp_path / "out" / "predictions.csv")["path"])
+    assert len(tested) == 18
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert "validation part" in metrics["images"]
+
+
+def test_another_folder_is_judged_whole_with_classes_matched_by_name(
+    trained: Any, judge: Any, tmp_path: Path, shapes_dir: Path
+) -> None:
+    classes = load_checkpoint(trained.models_dir / "best.pth")["classes"]
+    other = tmp_path / "other"
+    for name in classes[1:]:  # the first class has no images there: indices must not shift
+        shutil.copytree(shapes_dir / "val" / name, other / name)
+
+    judge(["-r", str(trained.models_dir / "best.pth"), f"data_loader.args.data_dir={other}", "--out", str(tmp_path)])
+
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert len(table) == 16
+    assert set(table["true"]) == set(classes[1:])
+    assert all(Path(path).parent.name == true for path, true in zip(table["path"], table["true"], strict=True))
+
+
+def test_a_class_that_the_model_does_not_know_is_refused(
+    trained: Any, judge: Any, tmp_path: Path, shapes_dir: Path
+) -> None:
+    shutil.copytree(shapes_dir / "val", tmp_path / "other")
+    next((tmp_path / "other").iterdir()).rename(tmp_path / "other" / "wolf")
+
+    with pytest.raises(DataError, match="wolf"):
+        judge(["-r", str(trained.models_dir / "best.pth"), f"data_loader.args.data_dir={tmp_path / 'other'}"])
+
+
+def test_a_checkpoint_alone_is_enough(trained: Any, judge: Any, tmp_path: Path) -> None:
+    alone = tmp_path / "alone" / "model.pth"
+    alone.parent.mkdir()
+    shutil.move(trained.models_dir / "best.pth", alone)
+    shutil.rmtree(trained.recorder.run.save_dir)
+
+    judge(["-r", str(alone)])
+
+    assert (alone.parent / "model-test" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "match"),
+    [
+        ([], ConfigError, "-r CHECKPOINT"),
+        (["-r", "nowhere.pth"], CheckpointError, "no such file"),
+        (["-r", "{best}", 'arch={"type": "MLP"}'], CheckpointError, "arch.type"),
+        (["-r", "{best}", "data_loader.args.data_dir=/nowhere"], DataError, "no such folder"),
+        (["-r", "{best}", "trainer.epoch=3"], ConfigError, "trainer.epoch"),
+        (["-r", "{best}", "--outt", "x"], ConfigError, "--outt: no such option. Did you mean '--out'"),
+    ],
+)
+def test_bad_input_is_one_message(
+    words: list[str], kind: type[Exception], match: str, trained: Any, judge: Any
+) -> None:
+    best = str(trained.models_dir / "best.pth")
+
+    with pytest.raises(kind, match=match):
+        judge([word.replace("{best}", best) for word in words])
