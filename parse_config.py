@@ -285,6 +285,8 @@ def _check_top_level(config: dict[str, Any]) -> list[str]:
         problems.append(f"name: {name!r} must be a folder's name, without / and \\")
     if isinstance(config["n_gpu"], int) and config["n_gpu"] < 0:
         problems.append(f"n_gpu: must not be negative, got {config['n_gpu']}")
+    if isinstance(config["seed"], int) and not -(2**63) <= config["seed"] < 2**63:
+        problems.append(f"seed: must fit into 64 bits, got {config['seed']}")
     return problems
 
 

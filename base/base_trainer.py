@@ -109,6 +109,7 @@ class BaseTrainer(ABC):
         self.monitor = checked_monitor(options, score_names)
         self.epochs_done = 0
         self.steps_done = 0
+        self.epochs_saved = 0  # lags behind epochs_done while an epoch is recorded and saved
 
     @abstractmethod
     def _train_epoch(self, epoch: int) -> dict[str, float]:
@@ -132,7 +133,7 @@ class BaseTrainer(ABC):
             self.recorder.finish(self.context.passport.get("config", {}), scores)
         except KeyboardInterrupt:
             log.warning(
-                f"interrupted; {self.epochs_done} of {self.options.epochs} epochs are saved. To continue:\n"
+                f"{self.epochs_saved} of {self.options.epochs} epochs are saved. To continue:\n"
                 f"  python train.py -r {self.models_dir / 'last.pth'}"
             )
             raise
@@ -213,6 +214,7 @@ class BaseTrainer(ABC):
         """Writes last.pth once, and gives the same file its other names."""
         last = self.models_dir / "last.pth"
         save_checkpoint(last, self.state_dict())
+        self.epochs_saved = self.epochs_done
         if improved:
             link(last, self.models_dir / "best.pth")
         if self.epochs_done and self.epochs_done % self.options.save_period == 0:
@@ -251,6 +253,7 @@ class BaseTrainer(ABC):
                 reason = str(error).strip().splitlines()[-1].strip()
                 raise CheckpointError(f"the checkpoint's {name} does not fit this config: {reason}") from None
         self.epochs_done, self.steps_done = state["epochs_done"], state["steps_done"]
+        self.epochs_saved = self.epochs_done
         if new_settings:
             for group, fresh in zip(self.learner.optimizer.param_groups, fresh_groups, strict=True):
                 group.update({key: value for key, value in fresh.items() if key != "params"})

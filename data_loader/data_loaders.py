@@ -5,6 +5,7 @@ type Path are relative to the project's folder. What train.py and test.py pass b
 and for a test `classes`) is not written in the config.
 """
 
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Unpack
@@ -177,6 +178,8 @@ class Cifar10DataLoader(ImageDataLoader):
 
 
 _DIGITS = [str(digit) for digit in range(10)]
+# What torchvision's readers were seen to raise on files that were cut off or are something else.
+_DAMAGED = (OSError, RuntimeError, ValueError, EOFError, LookupError, AssertionError, pickle.UnpicklingError)
 
 
 def _picture_defaults(image_size: int, channels: int) -> Pixels:
@@ -195,6 +198,8 @@ def _tensor_parts(
     for name, train in (("train", True), ("test", False)):
         data = _open_or_download(kind, root, download, train=train)
         images = tensor_of_pixels(torch.as_tensor(data.data))
+        if len(images) != len(data.targets):
+            raise DataError(f"{parts.name}: {len(data.targets)} labels for {len(images)} images ({name})")
         setattr(parts, name, ImageTensors(images, data.targets, classes or list(data.classes), name=name))
         parts.folders[name] = parts.name
     return parts
@@ -206,12 +211,16 @@ def _open_or_download(
     missing = f"{kind.__name__} is not below {root}"
     try:
         return kind(str(root), train=train, download=False)
-    except RuntimeError as error:
+    except _DAMAGED as error:
+        if "not found" not in str(error):
+            raise DataError(f"{kind.__name__} below {root} cannot be read: {_one_line(error)}") from error
         if not download:
             raise DataError(f'{missing}, and "download" is false') from error
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{kind.__name__} below {root} cannot be read: {error}") from error
     try:
         return kind(str(root), train=train, download=True)
     except (URLError, OSError, RuntimeError) as error:
-        raise DataError(f"{missing} and could not be downloaded ({error}). Is there a network?") from error
+        raise DataError(f"{missing} and could not be downloaded ({_one_line(error)}). Is there a network?") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or f"damaged file ({type(error).__name__})"

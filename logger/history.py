@@ -21,19 +21,27 @@ class History:
         self.frame = pd.DataFrame()
         if path.exists():
             try:
-                self.frame = pd.read_csv(path)
-                self.frame = self.frame[self.frame["epoch"] <= epochs_done].reset_index(drop=True)
+                # Through text, because pandas 2 reads every third number with another last digit.
+                rows = pd.read_csv(path, dtype=str).astype(float)
+                self.frame = rows[rows["epoch"] <= epochs_done].reset_index(drop=True).astype({"epoch": int})
             except (ValueError, KeyError) as error:
                 raise OutputError(f"{path}: not a results.csv that can be continued; move it away") from error
 
     def append(self, row: dict[str, float]) -> None:
-        """Adds an epoch's row, and writes the file anew beside the old one before taking its place."""
+        """Adds an epoch's row, and writes the file anew beside the old one before taking its place.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         self.frame = pd.concat([self.frame, pd.DataFrame([row])], ignore_index=True)
         aside = self.path.with_name(f".{self.path.name}.tmp")
-        self.frame.to_csv(aside, index=False)
-        os.replace(aside, self.path)
+        try:
+            self.frame.to_csv(aside, index=False)
+            os.replace(aside, self.path)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot write ({error.strerror})") from error
 
     def last_row(self, epoch: int | None = None) -> dict[str, float]:
-        """The row of an epoch, or the last one."""
-        rows = self.frame if epoch is None else self.frame[self.frame["epoch"] == epoch]
-        return rows.iloc[-1].dropna().to_dict()
+        """The row of an epoch, or the last one where there is none of it: a copied checkpoint leaves its rows behind."""
+        rows = self.frame[self.frame["epoch"] == epoch]
+        return (rows if len(rows) else self.frame).iloc[-1].dropna().to_dict()

@@ -82,7 +82,7 @@ def last_lines(run: RunDir, monitor: Monitor, row: Mapping[str, float]) -> str:
     """
     scores = {f"val_{name}" if part == "val" else f"train_{name}": value for part, name, value in _scores(row)}
     named = {name: value for name, value in scores.items() if name.startswith("val_") or name == monitor.name}
-    which = "best epoch" if monitor.best_epoch is not None else "last epoch"
+    which = "best epoch" if monitor.best_epoch == row["epoch"] else "last epoch"
     best = "best.pth" if monitor.best_epoch is not None else "last.pth"
     rows = {
         which: f"{int(row['epoch'])}: " + " ".join(f"{name} {value:.4f}" for name, value in (named or scores).items()),

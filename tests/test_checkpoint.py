@@ -1,4 +1,4 @@
-"""A checkpoint survives kills and full disks, opens without running anybody's code, and says why it cannot be opened."""
+"""A checkpoint survives kills and full disks, opens without running code, and says why it cannot be opened."""
 
 import errno
 import io
@@ -80,9 +80,11 @@ plain_leaves = (
 )
 plain_values = st.recursive(
     plain_leaves,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.tuples(inner, inner)
-    | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -146,7 +148,9 @@ def test_a_key_that_is_not_plain_is_refused():
         require_plain({"a": {Path("x"): 1}})
 
 
-@pytest.mark.parametrize("state", [OrderedDict(a=torch.ones(1)), Counter("aab"), random.getstate(), torch.get_rng_state()])
+@pytest.mark.parametrize(
+    "state", [OrderedDict(a=torch.ones(1)), Counter("aab"), random.getstate(), torch.get_rng_state()]
+)
 def test_what_torch_and_python_keep_as_state_is_plain_and_opens_again(tmp_path, state):
     path = tmp_path / "plain.pth"
 
@@ -287,7 +291,9 @@ def test_a_full_disk_is_an_output_error_and_the_previous_file_is_whole(tmp_path)
     before = path.read_bytes()
     large = tiny_state() | {"model": {"w": torch.zeros(200_000)}}
 
-    with pytest.raises(OutputError, match=r"last\.pth: cannot write the checkpoint \(File too large\); the previous one is"):
+    with pytest.raises(
+        OutputError, match=r"last\.pth: cannot write the checkpoint \(File too large\); the previous one is"
+    ):
         save_checkpoint(path, large)
 
     assert path.read_bytes() == before
@@ -398,7 +404,9 @@ def test_a_checkpoint_that_lacks_its_last_byte_is_refused(tmp_path):
 
 
 @settings(repeatable, max_examples=300)
-@given(st.binary(min_size=1, max_size=40), st.sampled_from([b"", b"\x80\x02", b"\x80\x04\x95", b"PK\x03\x04", b"(", b"G"]))
+@given(
+    st.binary(min_size=1, max_size=40), st.sampled_from([b"", b"\x80\x02", b"\x80\x04\x95", b"PK\x03\x04", b"(", b"G"])
+)
 def test_random_bytes_are_refused_without_any_other_error(tmp_path, content, start):
     path = tmp_path / "random.pth"
     path.write_bytes(start + content)
@@ -460,7 +468,9 @@ def test_a_pickle_of_a_whole_model_is_refused_by_its_class(tmp_path):
     path = tmp_path / "whole.pth"
     torch.save(nn.Linear(2, 2), path)
 
-    with pytest.raises(CheckpointError, match=r"refers to 'torch\.nn\.modules\.linear\.Linear', which is not plain data"):
+    with pytest.raises(
+        CheckpointError, match=r"refers to 'torch\.nn\.modules\.linear\.Linear', which is not plain data"
+    ):
         load_checkpoint(path)
 
 
@@ -513,7 +523,8 @@ def test_weights_come_from_a_state_dict_also_below_state_dict(tmp_path, wrapped)
 
 
 @pytest.mark.parametrize(
-    "content", [{}, [], torch.ones(2), {"a": 1}, {"a": torch.ones(1), "b": None}, {"state_dict": {}}, {"format": 1}, None]
+    "content",
+    [{}, [], torch.ones(2), {"a": 1}, {"a": torch.ones(1), "b": None}, {"state_dict": {}}, {"format": 1}, None],
 )
 def test_what_holds_no_named_tensors_is_refused_as_weights(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")

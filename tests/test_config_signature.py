@@ -31,7 +31,9 @@ class Options(TypedDict, total=False):
 
 
 class Thing:
-    def __init__(self, size: int, name: str = "x", *rest: int, scale: "float | None" = None, **options: Unpack[Options]):
+    def __init__(
+        self, size: int, name: str = "x", *rest: int, scale: "float | None" = None, **options: Unpack[Options]
+    ):
         pass
 
 
@@ -86,7 +88,11 @@ def test_a_class_without_a_constructor_takes_nothing():
 # --- values ------------------------------------------------------------------------------------------------------
 
 json_scalars = (
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=4)
 )
 json_values = st.recursive(
     json_scalars,
@@ -132,6 +138,9 @@ def test_a_value_is_taken_exactly_where_its_json_type_is_the_annotations(value, 
         ("true", bool),
         (5, str),
         (None, str),
+        (True, Literal[1, 3]),
+        (False, Literal[0] | None),
+        (1.0, Literal[1, 3]),
         ("abc", list[str]),
         ([1, 2], tuple[int, int, int]),
     ],
@@ -173,7 +182,7 @@ def test_what_json_cannot_say_is_converted(value, annotation, converted):
 
 @pytest.mark.parametrize(
     "annotation",
-    [None, REQUIRED, Any, nn.Module, "NoSuchName", list["NoSuchName"], Optional["NoSuchName"], dict[str, "NoSuchName"]],  # noqa: F821, UP045
+    [None, REQUIRED, Any, nn.Module, "NoSuchName", list["NoSuchName"], Optional["NoSuchName"], dict[str, "NoSuchName"]],  # noqa: F821
 )
 @pytest.mark.parametrize("value", [None, True, 3, "x", [1], {"a": 1}])
 def test_of_an_unknown_type_everything_is_taken_as_it_is(annotation, value):
@@ -260,7 +269,9 @@ def test_what_the_program_supplies_may_be_written_and_is_checked():
 
 
 @repeatable
-@given(st.dictionaries(st.sampled_from(["size", "name", "scale", "rate", "flag", "rest", "options", "self"]), json_values))
+@given(
+    st.dictionaries(st.sampled_from(["size", "name", "scale", "rate", "flag", "rest", "options", "self"]), json_values)
+)
 def test_any_arguments_give_problems_and_never_an_error(args):
     converted, problems = check(Thing, args)
 

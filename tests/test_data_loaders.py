@@ -15,9 +15,7 @@ from torchvision.transforms import v2
 from base.base_data_loader import BaseDataLoader
 from data_loader import data_loaders
 from data_loader.data_loaders import (
-    Cifar10DataLoader,
     CsvDataLoader,
-    FashionMnistDataLoader,
     ImageFolderDataLoader,
     MnistDataLoader,
     ShapesDataLoader,
@@ -253,7 +251,7 @@ def test_pictures_without_an_image_size_are_cropped_to_224(shapes_dir):
 
 @pytest.mark.parametrize("name", ["Mnist", "FashionMnist", "Cifar10"])
 @pytest.mark.parametrize("download", [True, False])
-def test_data_that_is_not_there_and_cannot_be_fetched_is_one_line(tmp_path, name, download, capfd):
+def test_data_that_is_not_there_and_cannot_be_fetched_is_one_line(tmp_path, name, download):
     with pytest.raises(DataError) as caught:
         MENU[name](tmp_path / "none", download=download)
 
@@ -262,7 +260,6 @@ def test_data_that_is_not_there_and_cannot_be_fetched_is_one_line(tmp_path, name
     assert message.startswith(f"{kind} is not below {tmp_path / 'none'}")
     assert message.endswith(". Is there a network?" if download else ', and "download" is false')
     assert "\n" not in message
-    assert "Traceback" not in capfd.readouterr().err
 
 
 @given(size=st.integers(0, 16 + 20 * 28 * 28 - 1), which=st.sampled_from(["images-idx3", "labels-idx1"]))
@@ -293,17 +290,8 @@ def test_cifar_file_that_is_no_pickle_is_a_data_error(make, tmp_path):
     make("Cifar10")
     (tmp_path / "Cifar10" / "cifar-10-batches-py" / "data_batch_3").write_bytes(b"<html>not found</html>")
 
-    with pytest.raises(DataError, match="CIFAR10 below .+ cannot be read"):
+    with pytest.raises(DataError, match=r"CIFAR10 below .+ cannot be read: invalid load key"):
         make("Cifar10")
-
-
-def test_collate_function_is_asked_also_where_images_are_in_memory(make):
-    def first_only(samples):
-        return torch.stack([samples[0][0]]), torch.tensor([samples[0][1]])
-
-    loader = make("Mnist", collate_fn=first_only)
-
-    assert {len(targets) for _, targets in loader} == {1}
 
 
 def test_drawn_shapes_of_other_settings_are_refused_in_the_words_of_the_config(shapes_dir):

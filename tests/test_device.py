@@ -37,7 +37,9 @@ def test_auto_takes_n_gpu_devices_where_there_are_enough(machine, num_there, n_g
     assert notes == []
 
 
-@pytest.mark.parametrize(("num_there", "n_gpu", "devices"), [(0, 1, CPU), (0, 8, CPU), (1, 2, cuda(0)), (2, 5, cuda(0, 1))])
+@pytest.mark.parametrize(
+    ("num_there", "n_gpu", "devices"), [(0, 1, CPU), (0, 8, CPU), (1, 2, cuda(0)), (2, 5, cuda(0, 1))]
+)
 @pytest.mark.parametrize("by_command_line", [False, True])
 def test_auto_takes_what_there_is_and_says_what_is_missing(machine, num_there, n_gpu, devices, by_command_line):
     machine(num_there)
@@ -103,7 +105,8 @@ def test_a_missing_device_of_the_command_line_is_an_error(machine, num_there, na
 
 @pytest.mark.parametrize("by_command_line", [False, True])
 @pytest.mark.parametrize(
-    "name", ["", "gpu", "cuda:", "cuda:x", "-1", "cuda:-1", "0,0", "1,cuda:1", "0,", "0;1", "mps", "1.0", "auto,0", "cpu,0"]
+    "name",
+    ["", "gpu", "cuda:", "cuda:x", "-1", "cuda:-1", "0,0", "1,cuda:1", "0,", "0;1", "mps", "1.0", "auto,0", "cpu,0"],
 )
 def test_nonsense_is_an_error_that_says_what_would_do(machine, name, by_command_line):
     machine(4)

@@ -51,6 +51,12 @@ def test_the_traceback_of_a_user_error_does_not_follow_it_out():
     assert left.__cause__ is None
 
 
+def test_control_characters_of_a_strangers_name_do_not_reach_the_terminal(capsys):
+    leave_with(ConfigError("loss.type: '\x1b[2J\x9b31m\x00\r\x7f' is not a loss\n\t오류"))
+
+    assert capsys.readouterr().err == "error: loss.type: '\ufffd[2J\ufffd31m\ufffd\ufffd\ufffd' is not a loss\n\t오류\n"
+
+
 def test_an_interrupt_leaves_with_130(capsys):
     left = leave_with(KeyboardInterrupt())
 

@@ -52,7 +52,7 @@ def test_off_watches_nothing_and_never_stops():
 
 
 def test_patience_without_a_monitor_is_refused():
-    with pytest.raises(ConfigError, match="trainer.early_stop: needs a monitor"):
+    with pytest.raises(ConfigError, match=r"trainer\.early_stop: needs a monitor"):
         watching("off", patience=5)
 
 

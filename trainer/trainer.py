@@ -88,6 +88,8 @@ class Trainer(BaseTrainer):
     def _valid_epoch(self, epoch: int) -> dict[str, float]:
         if self.valid_loader is None:
             return {}
+        if epoch == 1:
+            self.recorder.images("valid", next(iter(self.valid_loader))[0])
         self.last_evaluation = evaluate(
             self.network, self.valid_loader, self.learner.criterion, self.learner.valid_metrics, to_input=self.to_input
         )

@@ -51,11 +51,12 @@ class Table:
 
     def find(self, name: str) -> Callable[..., Any] | None:
         """The class or function of a name, or None. "module.Name" must name one of the table's modules."""
-        module_name, _, bare = self.short_names.get(name, name).rpartition(".")
+        wanted = self.short_names.get(name, name)
+        bare = wanted.rpartition(".")[2]
         if not bare.isidentifier() or bare.startswith("_") or bare in self.refused:
             return None
         for module in self._modules():
-            if module_name in ("", module.__name__):
+            if wanted in (bare, f"{module.__name__}.{bare}"):
                 found = vars(module).get(bare)
                 if found is not None and self._is_of_the_kind(found, module):
                     return found

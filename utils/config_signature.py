@@ -116,13 +116,16 @@ def _converted(value: Any, annotation: Any) -> tuple[Any, str | None]:
     if adapter is None:
         return value, None
     try:
-        return adapter.validate_json(json.dumps(value), strict=True), None
+        converted = adapter.validate_json(json.dumps(value), strict=True)
     except pydantic.ValidationError as error:
         # Of a union every branch complains; the first complaint about the value itself is the plainest.
         details = min(error.errors(), key=lambda e: len(e["loc"]))
         reasons = list(dict.fromkeys(e["msg"] for e in error.errors() if len(e["loc"]) == len(details["loc"])))
         text = " or ".join(reason.removeprefix("Input ") for reason in reasons)
         return value, f"{text}, got {json.dumps(value, ensure_ascii=False)[:80]}"
+    if type(converted) is int and type(value) is not int:  # pydantic takes true and 1.0 for Literal[1]
+        return value, f"should be an integer, got {json.dumps(value)}"
+    return converted, None
 
 
 def _adapter(annotation: Any) -> pydantic.TypeAdapter | None:

@@ -11,12 +11,16 @@ The entry scripts wrap their work in `exit_on_user_error`. Mistakes in code are 
 traceback.
 """
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+# A name out of a stranger's config or checkpoint must not move the cursor or colour the screen.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class UserError(Exception):
@@ -49,7 +53,8 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        message = _CONTROL.sub("\ufffd", str(error))
+        sys.stderr.write(f"error: {message}\n")
         raise SystemExit(EXIT_BAD_INPUT) from None
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
