@@ -8,7 +8,7 @@ import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -17,15 +17,16 @@ import data_loader.menu
 import model.menu
 import trainer.menu
 from base.base_trainer import TrainerOptions
+from model.build import build_criterion, build_metrics, build_model
 from model.loss import Criterion
-from model.metric import MeanOverSamples, MetricSet, TorchMetric
-from model.pretrained import build_torchvision
+from model.metric import MetricSet
 from trainer.schedule import NoSchedule, Schedule
 from utils.checkpoint import load_checkpoint
 from utils.command_line import CustomArgs, parse_words
-from utils.config_check import Plan, Section, Table, plan_section
+from utils.config_check import Plan, Section, plan_section
 from utils.config_file import differences, freeze, get_by_path, merge, read_json, set_by_path, suggest, thaw
 from utils.config_signature import REQUIRED, checked_arguments, checked_value, parameters_of
+from utils.config_table import Table
 from utils.errors import CheckpointError, ConfigError
 
 ROOT = Path(__file__).resolve().parent
@@ -39,7 +40,7 @@ SECTIONS = {
     "lr_scheduler": Section(
         _SCHEDULER,
         given=frozenset({"optimizer"}),
-        offered=frozenset({"epochs", "steps_per_epoch"}),
+        offered=frozenset({"epochs", "steps_per_epoch", "max_lr"}),
         keys=frozenset({"interval"}),
     ),
 }
@@ -157,6 +158,17 @@ class ConfigParser:
                     f"A new run can start from its weights: python train.py -c CONFIG --weights {self.resume}"
                 )
 
+    @property
+    def interval(self) -> Literal["epoch", "step"]:
+        """When the scheduler is stepped."""
+        return get_by_path(self.config, ("lr_scheduler", "interval"), "epoch")
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the optimizer, by the config or by its own default."""
+        plan = self.plans["optimizer"]
+        return plan.args.get("lr", parameters_of(plan.target)["lr"].default)
+
     def offer(self, **values: Any) -> None:
         """Tells what only the data knows, such as `num_classes`.
 
@@ -182,35 +194,15 @@ class ConfigParser:
 
     def init_model(self, *, pretrained: bool = True) -> nn.Module:
         """The network; without `pretrained` the config's `weights` are not fetched, because others will be loaded."""
-        plan = self.plans["arch"]
-        if isinstance(plan.target, type):
-            return plan.build()
-        args = plan.args if pretrained else {**plan.args, "weights": None}
-        plan = dataclasses.replace(plan, args={"weights": None, **args})
-        return plan.build(make=lambda **settings: build_torchvision(plan.target, **settings))
+        return build_model(self.plans["arch"], pretrained=pretrained)
 
     def init_criterion(self) -> Criterion:
         """The loss, as training and evaluation use it."""
-        criterion = Criterion(self.init_ftn("loss"))
-        try:
-            criterion.weight(torch.zeros(1, dtype=torch.int64))
-        except ValueError as error:
-            raise ConfigError(f"loss: {error}") from None
-        return criterion
+        return build_criterion(self.plans["loss"])
 
     def init_metrics(self, num_classes: int) -> tuple[MetricSet, list[str]]:
         """The metrics, and lines on each that asks for more classes than there are and was cut to those."""
-        accumulators, notes = [], []
-        for name, plan in self.metric_plans:
-            for key in ("k", "top_k"):
-                wanted = plan.args.get(key, parameters_of(plan.target)[key].default if plan.takes(key) else None)
-                if isinstance(wanted, int) and wanted > num_classes:
-                    notes.append(f"metric {name}: {key} {wanted} cut to the {num_classes} classes that there are")
-                    plan = dataclasses.replace(plan, args={**plan.args, key: num_classes})
-            built = plan.build(num_classes=num_classes)
-            adapter = TorchMetric if isinstance(plan.target, type) else MeanOverSamples
-            accumulators.append(adapter(built, name))
-        return MetricSet(accumulators), notes
+        return build_metrics(self.metric_plans, num_classes)
 
     def init_schedule(self, optimizer: torch.optim.Optimizer, *, has_validation: bool) -> Schedule | NoSchedule:
         """The schedule of the learning rate; ReduceLROnPlateau watches what the monitor does, or else the loss."""
@@ -218,8 +210,7 @@ class ConfigParser:
             return NoSchedule()
         monitor = self.trainer_options.monitor.split()
         watched = monitor[1] if len(monitor) == 2 else "val_loss" if has_validation else "train_loss"
-        interval = get_by_path(self.config, ("lr_scheduler", "interval"), "epoch")
-        return Schedule(self.init_obj("lr_scheduler", optimizer=optimizer), interval, watched)
+        return Schedule(self.init_obj("lr_scheduler", optimizer=optimizer), self.interval, watched)
 
     def _plan(self, config: dict[str, Any]) -> list[str]:
         """Makes the plans of all sections; gives the problems."""
@@ -235,6 +226,13 @@ class ConfigParser:
         interval = get_by_path(config, ("lr_scheduler", "interval"), "epoch")
         if interval not in ("epoch", "step"):
             problems.append(f"lr_scheduler.interval: 'epoch' or 'step', got {interval!r}")
+        if "optimizer" in self.plans and "lr_scheduler" in self.plans:
+            max_lr = self.plans["lr_scheduler"].args.get("max_lr", self.learning_rate)
+            if self.plans["lr_scheduler"].type_name == "OneCycleLR" and max_lr != self.learning_rate:
+                problems.append(
+                    f"lr_scheduler.args.max_lr: {max_lr}, yet optimizer.args.lr is {self.learning_rate}, which "
+                    f"OneCycleLR would not use; leave max_lr out"
+                )
         return problems + self._plan_metrics(config) + self._plan_trainer(config)
 
     def _plan_metrics(self, config: dict[str, Any]) -> list[str]:

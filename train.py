@@ -126,7 +126,8 @@ def build_model(config: ConfigParser, train_loader: BaseDataLoader) -> tuple[nn.
         in_channels=image_CHW.shape[0],
         image_size=list(image_CHW.shape[1:]),
         epochs=config.trainer_options.epochs,
-        steps_per_epoch=-(-batches // config.trainer_options.accumulate_steps),
+        max_lr=config.learning_rate,
+        steps_per_epoch=-(-batches // config.trainer_options.accumulate_steps) if config.interval == "step" else 1,
     )
     torch.manual_seed(seed_for(config["seed"], "model"))
     model = config.init_model(pretrained=config.checkpoint is None)

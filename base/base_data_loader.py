@@ -82,6 +82,7 @@ class BaseDataLoader(DataLoader, ABC):
         if batch_size < 1:
             raise ConfigError(f"data_loader.args.batch_size: must be at least 1, got {batch_size}")
         self.seed = seed
+        self.samples = dataset
         self.images_per_batch = batch_size
         self.eval_dataset = dataset if eval_dataset is None else eval_dataset
         self.validation_dataset = validation_dataset
@@ -131,7 +132,7 @@ class BaseDataLoader(DataLoader, ABC):
     def _check_batches(self) -> None:
         """Finds out now, and not in the first epoch, what the sampler or the batch size cannot do with this data."""
         sampler, size = self.batches.sampler, self.images_per_batch
-        if getattr(sampler, "batch_size", size) != size:
+        if sampler.batch_size not in (None, size):
             raise ConfigError(
                 f"data_loader.args.batch_size: {size}, yet the sampler's batches have {sampler.batch_size} images"
             )
@@ -164,7 +165,7 @@ class BaseDataLoader(DataLoader, ABC):
     def sample_name(self, position: int) -> str:
         """The name (a file's path where there is one) of the sample at a position of the part, in its own order."""
         index = int(self.indices[position])
-        names = getattr(self.dataset.dataset, "sample_name", None)
+        names = getattr(self.samples, "sample_name", None)
         return names(index) if names else str(index)
 
     def first_image(self) -> torch.Tensor:
@@ -181,7 +182,7 @@ class BaseDataLoader(DataLoader, ABC):
             )
         return image
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch promises its own class of iterator
         for batch in super().__iter__():
             if isinstance(batch, FailedBatch):
                 raise DataError(batch.message)

@@ -10,7 +10,12 @@ class BaseSampler(ABC):
     """Chooses positions among the samples of a part; it knows nothing of files and keeps no state.
 
     It is asked once an epoch with a generator keyed by (seed, epoch), so the same epoch always has the same order.
+
+    Attributes:
+        batch_size: where the order is made for batches of one size; the loader's must then be the same.
     """
+
+    batch_size: int | None = None
 
     @abstractmethod
     def order(self, targets_N: torch.Tensor | None, num_samples: int, generator: torch.Generator) -> torch.Tensor:

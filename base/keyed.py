@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 
 from base.base_sampler import BaseSampler
 from utils.errors import DataError
@@ -25,7 +25,7 @@ class FailedBatch:
     message: str
 
 
-class KeyedDataset:
+class KeyedDataset(Dataset[Any]):
     """Fetches and collates whole batches of any map-style data set, each sample under its own seed.
 
     A data set with a `get_batch(indices) -> (images_NCHW, targets_N)` is asked for the whole batch at once where it

@@ -1,6 +1,7 @@
 """What a config can name in this room: loaders, transforms, samplers, collate functions. Read by parse_config.py."""
 
-from utils.config_check import Section, Table
+from utils.config_check import Section
+from utils.config_table import Table
 
 _PIXELS = "images arrive as uint8 tensors and become floats on the device; leave it out"
 _BATCHES = "it mixes whole batches, not single images"

@@ -5,7 +5,7 @@ Every loader of data_loaders.py only reads its data into `Parts`; what happens w
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torchvision.transforms import v2
@@ -59,8 +59,8 @@ class ImageDataLoader(BaseDataLoader):
         training: the training part with its transforms; otherwise the part that a test uses: test images where
             there are some, else the validation images, else the part that is split off for validation, else (with
             `validation_split` 0) all images.
-        validation_split: as in the base; None splits off a fifth where the data has no validation part.
         options: see `LoaderOptions` and `ImageOptions`. `mean` and `std` are per channel for pixels in [0, 1].
+            `validation_split` None splits off a fifth where the data has no validation part.
 
     Attributes:
         source: in words, where the images of this loader come from.
@@ -73,10 +73,10 @@ class ImageDataLoader(BaseDataLoader):
         defaults: Pixels,
         *,
         training: bool,
-        validation_split: float | int | None = None,
         **options: Unpack[ImageOptions],
     ):
-        given = dict(options)
+        given: dict[str, Any] = dict(options)
+        validation_split = given.pop("validation_split", None)
         train_list = _first_given(given.pop("transform", None), defaults.transform)
         eval_list = _first_given(given.pop("eval_transform", None), defaults.eval_transform)
         mean, std = given.pop("mean", None), given.pop("std", None)

@@ -112,14 +112,14 @@ class BatchSampler(BaseSampler):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.sampler = sampler
-        self.batch_size = batch_size
+        self.batch_size = self.images_per_batch = batch_size
         self.shuffle_batches = shuffle_batches
 
     def order(self, targets_N: torch.Tensor | None, num_samples: int, generator: torch.Generator) -> torch.Tensor:
         """The inner order, its whole batches shuffled as wholes."""
         order = self.sampler.order(targets_N, num_samples, generator)
-        whole = len(order) // self.batch_size * self.batch_size
-        batches = order[:whole].reshape(-1, self.batch_size)
+        whole = len(order) // self.images_per_batch * self.images_per_batch
+        batches = order[:whole].reshape(-1, self.images_per_batch)
         if self.shuffle_batches:
             batches = batches[torch.randperm(len(batches), generator=generator)]
         return torch.cat([batches.flatten(), order[whole:]])

@@ -42,6 +42,6 @@ class History:
             raise OutputError(f"{self.path}: cannot write ({error.strerror})") from error
 
     def last_row(self, epoch: int | None = None) -> dict[str, float]:
-        """The row of an epoch, or the last one where there is none of it: a copied checkpoint leaves its rows behind."""
+        """The row of an epoch, or the last one where it has none: a copied checkpoint leaves its rows behind."""
         rows = self.frame[self.frame["epoch"] == epoch]
         return (rows if len(rows) else self.frame).iloc[-1].dropna().to_dict()

@@ -3,7 +3,8 @@
 A function of one's own is a loss or a metric by its first two parameters, `output` and `target`.
 """
 
-from utils.config_check import Section, Table
+from utils.config_check import Section
+from utils.config_table import Table
 
 SECTIONS = {
     "arch": Section(

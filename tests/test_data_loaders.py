@@ -13,13 +13,9 @@ from torchvision import datasets
 from torchvision.transforms import v2
 
 from base.base_data_loader import BaseDataLoader
-from data_loader import data_loaders
-from data_loader.data_loaders import (
-    CsvDataLoader,
-    ImageFolderDataLoader,
-    MnistDataLoader,
-    ShapesDataLoader,
-)
+from data_loader import data_loaders, in_memory
+from data_loader.data_loaders import CsvDataLoader, ImageFolderDataLoader, ShapesDataLoader
+from data_loader.in_memory import MnistDataLoader
 from utils.errors import ConfigError, DataError
 
 SHAPES_ARGS = {"num_classes": 3, "train_per_class": 24, "val_per_class": 8, "test_per_class": 8, "image_size": 16}
@@ -28,7 +24,8 @@ COUNTS = [4, 6, 8, 10, 12, 8, 10, 12, 14, 16]
 TRAIN_TARGETS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), COUNTS))
 TEST_TARGETS = np.arange(20) % 10
 LIKE_A_FOLDER, IN_MEMORY = ["ImageFolder", "Csv", "Shapes"], ["Mnist", "FashionMnist", "Cifar10"]
-MENU = {name: getattr(data_loaders, f"{name}DataLoader") for name in LIKE_A_FOLDER + IN_MEMORY}
+MENU = {name: getattr(data_loaders, f"{name}DataLoader") for name in LIKE_A_FOLDER}
+MENU |= {name: getattr(in_memory, f"{name}DataLoader") for name in IN_MEMORY}
 
 
 def pixels(num_images, *shape):
@@ -109,8 +106,10 @@ every_loader = pytest.mark.parametrize("name", MENU)
 def test_contract_is_held_against_the_whole_menu():
     found = {
         thing
-        for thing in vars(data_loaders).values()
-        if isinstance(thing, type) and issubclass(thing, BaseDataLoader) and thing.__module__ == data_loaders.__name__
+        for module in (data_loaders, in_memory)
+        for name, thing in vars(module).items()
+        if isinstance(thing, type) and issubclass(thing, BaseDataLoader) and thing.__module__ == module.__name__
+        if not name.startswith("_")
     }
 
     assert found == set(MENU.values())

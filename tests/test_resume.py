@@ -20,7 +20,7 @@ DROPOUT_MLP = {"type": "MLP", "args": {"hidden_widths": [16], "dropout": 0.4}}
 SCHEDULES = {
     "none": None,
     "epoch": {"type": "CosineAnnealingLR", "args": {"T_max": 4}},
-    "step": {"type": "OneCycleLR", "args": {"max_lr": 0.1}, "interval": "step"},
+    "step": {"type": "OneCycleLR", "interval": "step"},
     "score": {"type": "ReduceLROnPlateau", "args": {"patience": 0, "factor": 0.3}},
     "warm-up": {
         "type": "SequentialLR",

@@ -178,6 +178,11 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
         ConfigError,
         "watches a score of an epoch",
     ),
+    "a learning rate that would not be used": (
+        {"lr_scheduler": {"type": "OneCycleLR", "args": {"max_lr": 0.5}, "interval": "step"}},
+        ConfigError,
+        "OneCycleLR would not use",
+    ),
     "missing section": ({"loss": None}, ConfigError, "loss"),
 }
 

@@ -1,6 +1,7 @@
 """What a config can name in this room: trainers. Read by parse_config.py."""
 
-from utils.config_check import Section, Table
+from utils.config_check import Section
+from utils.config_table import Table
 
 SECTIONS = {
     "trainer": Section(

@@ -53,7 +53,7 @@ class Schedule:
     def epoch_done(self, scores: dict[str, float]) -> None:
         """After each epoch, with its scores by their names ("val_loss")."""
         if self.by_score:
-            self.scheduler.step(scores[self.watched])
+            self.scheduler.step(scores[self.watched])  # type: ignore[arg-type]  # a score, not an epoch
         elif self.interval == "epoch":
             self.scheduler.step()
 

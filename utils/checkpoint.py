@@ -89,7 +89,7 @@ def load_weights_file(path: Path) -> tuple[dict[str, torch.Tensor], list[str] | 
     state = load_plain(path)
     classes = None
     if isinstance(state, dict) and "format" in state:
-        state, classes = state.get("model"), state.get("classes")
+        classes, state = state.get("classes"), state.get("model")
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):

@@ -140,7 +140,8 @@ def _adapter(annotation: Any) -> pydantic.TypeAdapter | None:
         pass
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         branches = tuple(branch for branch in typing.get_args(annotation) if _adapter(branch) is not None)
-        return pydantic.TypeAdapter(typing.Union[branches]) if branches else None  # noqa: UP007  built at run time
+        union: Any = typing.Union[branches] if branches else None  # noqa: UP007  built at run time
+        return pydantic.TypeAdapter(union) if branches else None
     return None
 
 
@@ -148,7 +149,7 @@ def evaluated(annotation: Any, target: Callable[..., Any]) -> Any:
     """An annotation that may be a string, in the names of its module; None where that fails."""
     if not isinstance(annotation, str):
         return annotation
-    function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    function = target.__init__ if inspect.isclass(target) else target
     names = {**vars(typing), **getattr(inspect.unwrap(function), "__globals__", {})}
     try:
         return eval(annotation, names)

@@ -1,0 +1,82 @@
+"""What a trainer is made of: the `trainer` section of the config, the objects that learn, and where it all goes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Gt
+from torch import nn
+
+from logger.recorder import Recorder
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """The `trainer` section of a config.
+
+    Args:
+        epochs: how many in all, those of a continued run included.
+        save_dir: models/ and log/ come below it.
+        save_period: keep a checkpoint-epoch<N>.pth every so many epochs; last.pth and best.pth are always kept.
+        keep_checkpoints: how many of those to keep; null keeps all.
+        verbosity: of the screen: 0 warnings, 1 progress, 2 details.
+        monitor: "min NAME", "max NAME" or "off"; NAME is a score such as val_loss, val_accuracy, train_loss.
+        min_delta: an improvement must be larger than this.
+        early_stop: epochs in a row without improvement after which to stop; null or 0 never stops early.
+        tensorboard: write events.
+        len_epoch: batches that count as an epoch; null is one pass over the training images.
+        accumulate_steps: batches whose gradients make one step of the optimizer.
+        max_grad_norm: gradients are scaled down to this 2-norm where they are longer; null leaves them.
+    """
+
+    epochs: Annotated[int, Ge(1)]
+    save_dir: Path = Path("saved")
+    save_period: Annotated[int, Ge(1)] = 1
+    keep_checkpoints: Annotated[int, Ge(1)] | None = 3
+    verbosity: Literal[0, 1, 2] = 2
+    monitor: str = "min val_loss"
+    min_delta: Annotated[float, Ge(0)] = 0.0
+    early_stop: Annotated[int, Ge(0)] | None = None
+    tensorboard: bool = True
+    len_epoch: Annotated[int, Ge(1)] | None = None
+    accumulate_steps: Annotated[int, Ge(1)] = 1
+    max_grad_norm: Annotated[float, Gt(0)] | None = None
+
+
+@dataclass
+class Learner:
+    """The objects that training changes or asks.
+
+    Args:
+        model: its state is saved without any wrapper around it.
+        criterion: see model/loss.py.
+        train_metrics, valid_metrics: two MetricSets of the same names.
+        optimizer: over the model's trainable parameters.
+        schedule: see trainer/schedule.py.
+    """
+
+    model: nn.Module
+    criterion: Any
+    train_metrics: Any
+    valid_metrics: Any
+    optimizer: torch.optim.Optimizer
+    schedule: Any
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Where and under which name training happens.
+
+    Args:
+        recorder: of the run.
+        devices: the first holds the model; more than one share each batch.
+        seed: the run's.
+        passport: plain data that every checkpoint carries, so that the file alone is enough to test and predict:
+            the config, class names, preprocessing, versions.
+    """
+
+    recorder: Recorder
+    devices: list[torch.device]
+    seed: int
+    passport: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,53 @@
+"""From checked plans of a config to the objects of this room. Called by parse_config.py."""
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from model.loss import Criterion
+from model.metric import MeanOverSamples, MetricSet, TorchMetric
+from model.pretrained import build_torchvision
+from utils.config_check import Plan
+from utils.config_signature import parameters_of
+from utils.errors import ConfigError
+
+
+def build_model(plan: Plan, *, pretrained: bool) -> nn.Module:
+    """A model of ours, or one of torchvision's builders with its head fitted; `weights` are fetched if `pretrained`."""
+    if isinstance(plan.target, type):
+        return plan.build()
+    weights = plan.args.get("weights") if pretrained else None
+    plan = dataclasses.replace(plan, args={**plan.args, "weights": weights})
+    return plan.build(make=lambda **settings: build_torchvision(plan.target, **settings))
+
+
+def build_criterion(plan: Plan) -> Criterion:
+    """The loss of a plan.
+
+    Raises:
+        ConfigError: it does not give the mean over a batch, so that no mean over a data set could be told.
+    """
+    criterion = Criterion(plan.build())
+    try:
+        criterion.weight(torch.zeros(1, dtype=torch.int64))
+    except ValueError as error:
+        raise ConfigError(f"{plan.where}: {error}") from None
+    return criterion
+
+
+def build_metrics(plans: list[tuple[str, Plan]], num_classes: int) -> tuple[MetricSet, list[str]]:
+    """The metrics, and lines on each whose `k` or `top_k` asks for more classes than there are and was cut to those."""
+    accumulators: list[MeanOverSamples | TorchMetric] = []
+    notes = []
+    for name, plan in plans:
+        parameters = parameters_of(plan.target)
+        for key in ("k", "top_k"):
+            wanted = plan.args.get(key, parameters[key].default if key in parameters else None)
+            if isinstance(wanted, int) and wanted > num_classes:
+                notes.append(f"metric {name}: {key} {wanted} cut to the {num_classes} classes that there are")
+                plan = dataclasses.replace(plan, args={**plan.args, key: num_classes})
+        built = plan.build(num_classes=num_classes)
+        adapter = TorchMetric if isinstance(plan.target, type) else MeanOverSamples
+        accumulators.append(adapter(built, name))
+    return MetricSet(accumulators), notes
