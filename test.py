@@ -11,10 +11,10 @@ from logger.logger import close_log, open_log
 from logger.predictions import Predictions
 from logger.run_dir import RunDir
 from logger.summary import aligned, shown
-from model.check import check_model
+from model.check import check_model, choose_layout
 from parse_config import ConfigParser
 from trainer.evaluate import evaluate
-from trainer.pixels import PixelsToInput, on_device
+from trainer.pixels import PixelsToInput
 from utils.command_line import CustomArgs, Parser
 from utils.config_file import to_json
 from utils.device import choose_devices, describe
@@ -42,7 +42,8 @@ def main(words: Sequence[str] | None = None) -> dict[str, float]:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise CheckpointError(f"{config.resume}: its weights do not fit its own config: {reason}") from None
-    on_device(model, devices[0])
+    layout = choose_layout(model, loader.first_image())
+    model.to(device=devices[0], memory_format=layout)
     criterion, (metrics, metric_notes) = config.init_criterion(), config.init_metrics(len(loader.classes))
     criterion.to(devices[0])
     metrics.to(devices[0])
@@ -55,7 +56,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, float]:
         for note in [*notes, *getattr(loader, "notes", []), *metric_notes]:
             log.info(f"note: {note}")
         predictions = Predictions(loader.classes)
-        to_input = PixelsToInput(loader.mean, loader.std, devices[0])
+        to_input = PixelsToInput(loader.mean, loader.std, devices[0], layout)
         result = evaluate(model, loader, criterion, metrics, to_input=to_input, observer=predictions.add)
         scores = {"accuracy": result.num_correct / result.num_images, **result.scores}
         predictions.write(out / "predictions.csv", loader.sample_name)

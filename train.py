@@ -14,7 +14,7 @@ from logger.logger import close_log, open_log
 from logger.recorder import Recorder
 from logger.run_dir import RunDir
 from logger.summary import data_in_words, first_lines, last_lines, save_run_files, versions
-from model.check import check_model
+from model.check import check_model, choose_layout
 from model.pretrained import load_weights
 from parse_config import ROOT, ConfigParser
 from trainer.trainer import score_names
@@ -51,7 +51,8 @@ def main(words: Sequence[str] | None = None) -> BaseTrainer:
     try:
         log = open_log(run.log, options.verbosity)
         recorder = Recorder(run, tensorboard=options.tensorboard, epochs_done=epochs_done(config))
-        context = RunContext(recorder, devices, seed, passport(config, run, train_loader))
+        layout = choose_layout(model, train_loader.first_image())
+        context = RunContext(recorder, devices, seed, layout, passport(config, run, train_loader))
         loaders = (train_loader, valid_loader)
         trainer: BaseTrainer = config.init_obj(
             "trainer", learner=learner, loaders=loaders, options=options, context=context

@@ -72,6 +72,7 @@ class RunContext:
         recorder: of the run.
         devices: the first holds the model; more than one share each batch.
         seed: the run's.
+        layout: of images and weights in memory.
         passport: plain data that every checkpoint carries, so that the file alone is enough to test and predict:
             the config, class names, preprocessing, versions.
     """
@@ -79,4 +80,5 @@ class RunContext:
     recorder: Recorder
     devices: list[torch.device]
     seed: int
+    layout: torch.memory_format = torch.contiguous_format
     passport: dict[str, Any] = field(default_factory=dict)

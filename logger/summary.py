@@ -54,9 +54,9 @@ def first_lines(
         num_batches: of one pass over the training images.
         epochs_done: of a continued run.
     """
-    trainer, schedule = config["trainer"], config["lr_scheduler"]
+    trainer = config["trainer"]
     batches = trainer.get("len_epoch") or num_batches
-    with_schedule = f", {schedule['type'] if isinstance(schedule, Mapping) else schedule}" if schedule else ""
+    learns_by = ", ".join(_type_of(config[name]) for name in ("optimizer", "lr_scheduler") if config[name])
     rows = {
         "run": f"{run.name}/{run.run_id}, seed {config['seed']}"
         + (f", continued after {epochs_done} epochs" if epochs_done else ""),
@@ -65,11 +65,16 @@ def first_lines(
         "data": facts["data"],
         "model": facts["model"],
         **({"weights": facts["weights"]} if "weights" in facts else {}),
-        "training": f"{trainer['epochs']} epochs of {batches:,} batches, {config['optimizer']['type']}{with_schedule}",
+        "training": f"{trainer['epochs']} epochs of {batches:,} batches, {learns_by}",
         "files": f"{shown(run.models)}, {shown(run.log)}",
         "continue": f"python train.py -r {shown(run.models / 'last.pth')}",
     }
     return aligned(rows)
+
+
+def _type_of(section: str | Mapping[str, Any]) -> str:
+    """Of a section in either form, a bare name or {"type": name}."""
+    return section if isinstance(section, str) else section["type"]
 
 
 def last_lines(run: RunDir, monitor: Monitor, row: Mapping[str, float]) -> str:

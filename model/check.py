@@ -1,5 +1,7 @@
 """Holds a freshly built model against the data before anything is trained, and counts what it costs."""
 
+import copy
+
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -44,3 +46,23 @@ def check_model(model: nn.Module, image_CHW: torch.Tensor, num_classes: int) -> 
             f"(leave num_classes out and it is taken from the data)"
         )
     return counter.get_total_flops() / 1e9
+
+
+@torch.inference_mode()
+def choose_layout(model: nn.Module, image_CHW: torch.Tensor) -> torch.memory_format:
+    """How images and weights lie in memory: channels last, unless the model cannot take that.
+
+    Channels last makes convolutions 1.4 times faster on a CPU (benchmarks/layout.py). A model that flattens with
+    `x.view(...)`, as many that were written for pytorch-template do, only works with the other layout.
+
+    Args:
+        model: on the CPU; is left as it was.
+        image_CHW: any image of the data.
+    """
+    trial = copy.deepcopy(model).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    images = torch.zeros(2, *image_CHW.shape).contiguous(memory_format=torch.channels_last)
+    try:
+        trial(images)
+    except RuntimeError:
+        return torch.contiguous_format
+    return torch.channels_last

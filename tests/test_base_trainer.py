@@ -94,7 +94,7 @@ def make(tmp_path):
         optimizer = optim.SGD(model.parameters(), lr=lr, momentum=0.9)
         scheduler = NoSchedule()
         if schedule == "StepLR":
-            scheduler = Schedule(optim.lr_scheduler.StepLR(optimizer, 1, 0.5), "epoch", "val_loss")
+            scheduler = Schedule(optim.lr_scheduler.StepLR(optimizer, 2, 0.5), "epoch", "val_loss")
         if schedule == "ReduceLROnPlateau":
             scheduler = Schedule(optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0), "epoch", "val_loss")
         learner = Learner(model, None, None, None, optimizer, scheduler)
@@ -331,7 +331,7 @@ def test_an_epoch_is_one_record_with_the_rate_it_was_trained_at(make):
 
     records = [record for record, _ in trainer.recorder.records]
     assert [record.epoch for record in records] == [1, 2, 3]
-    assert [record.lr for record in records] == [0.5, 0.25, 0.125]
+    assert [record.lr for record in records] == [0.5, 0.5, 0.25]
     assert [record.val for record in records] == [{"loss": 4.0}, {"loss": 3.0}, {"loss": 5.0}]
     assert all(record.time_s > 0 and record.images_per_s > 0 for record in records)
     assert [best_epoch for _, best_epoch in trainer.recorder.records] == [1, 2, 2]
@@ -366,8 +366,7 @@ def test_an_interrupt_tells_how_to_continue_and_closes_what_is_open(make, caplog
         trainer.train()
 
     assert caplog.messages == [
-        f"interrupted; {epoch - 1} of 5 epochs are saved. To continue:\n"
-        f"  python train.py -r {trainer.models_dir / 'last.pth'}"
+        f"{epoch - 1} of 5 epochs are saved. To continue:\n  python train.py -r {trainer.models_dir / 'last.pth'}"
     ]
     assert epoch_of(trainer.models_dir / "last.pth") == epoch - 1
     assert trainer.recorder.num_closed == 1
@@ -415,7 +414,7 @@ def test_a_continued_run_ends_like_the_uninterrupted_one(make, uninterrupted, ep
 @pytest.mark.parametrize("entry", ["model", "optimizer", "schedule", "monitor", "epochs_done", "steps_done", "rng"])
 def test_taking_any_one_entry_out_of_the_state_gives_another_run(make, uninterrupted, entry):
     first = make(epochs=6)
-    first.interrupt_in = 4
+    first.interrupt_in = 6
     with pytest.raises(KeyboardInterrupt):
         first.train()
     state = load_checkpoint(first.models_dir / "last.pth")
@@ -449,7 +448,7 @@ def test_a_state_without_an_entry_is_refused_by_its_name(make, entry):
 def test_a_model_of_another_shape_is_refused(make):
     state = make(width=2).state_dict()
 
-    with pytest.raises(CheckpointError, match="^the checkpoint's model does not fit this config: size mismatch"):
+    with pytest.raises(CheckpointError, match=r"^the checkpoint's model does not fit this config: size mismatch"):
         make(width=3).resume(state)
 
 
@@ -460,7 +459,7 @@ def test_without_changes_the_learning_rate_is_the_checkpoints(make):
     second = make(epochs=4, lr=0.1)
     second.resume(load_checkpoint(first.models_dir / "last.pth"), ["trainer.epochs"])
 
-    assert second.learner.optimizer.param_groups[0]["lr"] == 0.125
+    assert second.learner.optimizer.param_groups[0]["lr"] == 0.25
 
 
 @pytest.mark.parametrize("schedule", ["StepLR", None])
@@ -472,8 +471,8 @@ def test_with_another_rate_or_schedule_all_is_as_if_it_had_always_been(make, sch
     second = make(epochs=4, lr=8.0, schedule=schedule)
     second.resume(load_checkpoint(first.models_dir / "last.pth"), [path])
 
-    # Halved after each of three epochs, or never.
-    assert second.learner.optimizer.param_groups[0]["lr"] == (1.0 if schedule else 8.0)
+    # Halved once in three epochs, or never.
+    assert second.learner.optimizer.param_groups[0]["lr"] == (4.0 if schedule else 8.0)
     assert torch.equal(second.learner.model.weight, first.learner.model.weight)
     momentum = [trainer.learner.optimizer.state_dict()["state"][0]["momentum_buffer"] for trainer in (first, second)]
     assert torch.equal(*momentum)

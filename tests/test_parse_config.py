@@ -430,7 +430,7 @@ def test_a_config_with_anything_anywhere_is_taken_or_refused_in_words(changes):
 
 def test_what_is_offered_is_used_where_the_config_is_silent_and_written_down():
     config = ConfigParser(
-        whole(arch="MLP", lr_scheduler={"type": "OneCycleLR", "args": {"max_lr": 0.1}, "interval": "step"})
+        whole(arch="MLP", lr_scheduler={"type": "OneCycleLR", "args": {"pct_start": 0.25}, "interval": "step"})
     )
 
     config.offer(num_classes=10, in_channels=1, image_size=[28, 28], epochs=3, steps_per_epoch=5)
@@ -442,7 +442,7 @@ def test_what_is_offered_is_used_where_the_config_is_silent_and_written_down():
     }
     assert config.resolved["lr_scheduler"] == {
         "type": "OneCycleLR",
-        "args": {"max_lr": 0.1, "epochs": 3, "steps_per_epoch": 5},
+        "args": {"pct_start": 0.25, "epochs": 3, "steps_per_epoch": 5},
         "interval": "step",
     }
     assert sorted(config.offered_paths) == [
@@ -695,7 +695,7 @@ def test_paths_of_the_file_are_the_projects_and_paths_of_words_the_shells(file, 
 def checkpoint(tmp_path):
     """A checkpoint whose config had its number of classes and its schedule's length filled in."""
     config = ConfigParser(
-        whole(arch="MLP", lr_scheduler={"type": "OneCycleLR", "args": {"max_lr": 0.1}, "interval": "step"})
+        whole(arch="MLP", lr_scheduler={"type": "OneCycleLR", "args": {"pct_start": 0.25}, "interval": "step"})
     )
     config.offer(num_classes=4, in_channels=1, image_size=[28, 28], epochs=3, steps_per_epoch=5)
     path = tmp_path / "last.pth"
@@ -716,7 +716,7 @@ def test_a_checkpoint_brings_its_config_and_what_the_data_filled_in_is_filled_in
     assert config.resume == Path(checkpoint)
     assert config.checkpoint["epochs_done"] == 1
     assert config.resolved["arch"] == {"type": "MLP", "args": {}}
-    assert config.resolved["lr_scheduler"]["args"] == {"max_lr": 0.1}
+    assert config.resolved["lr_scheduler"]["args"] == {"pct_start": 0.25}
     assert config.changes == []
     config.require_same_model()
 

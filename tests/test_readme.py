@@ -23,7 +23,7 @@ import pytest
 import new_project
 import train
 from base.base_data_loader import LoaderOptions
-from base.base_trainer import TrainerOptions
+from base.training_parts import TrainerOptions
 from data_loader.parts import ImageOptions
 from parse_config import NESTED, SECTIONS, TOP_LEVEL, ConfigParser
 from utils.command_line import parse_words

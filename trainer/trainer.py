@@ -12,7 +12,7 @@ from torch import nn
 from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, named_scores
 from logger.progress import Progress
 from trainer.evaluate import Evaluation, MeanLoss, evaluate
-from trainer.pixels import PixelsToInput, on_device
+from trainer.pixels import PixelsToInput
 from utils.seed import seed_step
 
 log = logging.getLogger("run")
@@ -37,8 +37,10 @@ class Trainer(BaseTrainer):
             learner, options, context, score_names(learner.train_metrics.names, has_validation=loaders[1] is not None)
         )
         self.len_epoch = options.len_epoch or len(self.train_loader)
-        self.to_input = PixelsToInput(self.train_loader.mean, self.train_loader.std, self.device)
-        self.network: nn.Module = on_device(learner.model, self.device)
+        self.to_input = PixelsToInput(self.train_loader.mean, self.train_loader.std, self.device, context.layout)
+        self.network: nn.Module = learner.model.to(  # type: ignore[call-overload]
+            device=self.device, memory_format=context.layout
+        )
         if len(context.devices) > 1:
             self.network = nn.DataParallel(learner.model, device_ids=[device.index for device in context.devices])
         for part in (learner.criterion, learner.train_metrics, learner.valid_metrics):
