@@ -1,14 +1,18 @@
 # Short names for what one does often. `make help` lists them.
 .PHONY: help setup demo test check format clean
 .DEFAULT_GOAL := help
-PYTHON ?= .venv/bin/python
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
 
 help:    ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */	/' | expand -t 10
 
-setup:   ## a fresh environment in .venv with all that is needed
-	python3 -m venv .venv
-	$(PYTHON) -m pip install -q -r requirements-dev.txt
+setup: $(VENV)/installed  ## an environment in .venv with all that is needed
+
+$(VENV)/installed: requirements.txt requirements-dev.txt
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
 
 demo: setup  ## draw the demo set, train on it, test the best checkpoint
 	$(PYTHON) train.py -c config.json
@@ -17,12 +21,12 @@ demo: setup  ## draw the demo set, train on it, test the best checkpoint
 test: setup  ## all tests
 	$(PYTHON) -m pytest
 
-check:   ## linters and types, as in CI
+check: setup  ## linters and types, as in CI
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
-format:  ## put the code into its usual form
+format: setup  ## put the code into its usual form
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 

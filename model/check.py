@@ -59,7 +59,7 @@ def choose_layout(model: nn.Module, image_CHW: torch.Tensor) -> torch.memory_for
         model: on the CPU; is left as it was.
         image_CHW: any image of the data.
     """
-    trial = copy.deepcopy(model).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    trial = copy.deepcopy(model).to(memory_format=torch.channels_last).eval()
     images = torch.zeros(2, *image_CHW.shape).contiguous(memory_format=torch.channels_last)
     try:
         trial(images)
