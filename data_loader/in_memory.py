@@ -84,7 +84,7 @@ def _tensor_parts(
 def _open_or_download(
     kind: Callable[..., datasets.VisionDataset], root: Path, download: bool, *, train: bool
 ) -> datasets.VisionDataset:
-    missing = f"{kind.__name__} is not below {root}"
+    missing = f"{kind.__name__} is not below {root}, or not whole"
     try:
         return kind(str(root), train=train, download=False)
     except _DAMAGED as error:

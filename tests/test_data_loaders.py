@@ -7,15 +7,12 @@ import struct
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torchvision import datasets
 from torchvision.transforms import v2
 
 from base.base_data_loader import BaseDataLoader
 from data_loader import data_loaders, in_memory
 from data_loader.data_loaders import CsvDataLoader, ImageFolderDataLoader, ShapesDataLoader
-from data_loader.in_memory import MnistDataLoader
 from utils.errors import ConfigError, DataError
 
 SHAPES_ARGS = {"num_classes": 3, "train_per_class": 24, "val_per_class": 8, "test_per_class": 8, "image_size": 16}
@@ -248,52 +245,7 @@ def test_pictures_without_an_image_size_are_cropped_to_224(shapes_dir):
     assert ImageFolderDataLoader(shapes_dir).first_image().shape == (3, 224, 224)
 
 
-@pytest.mark.parametrize("name", ["Mnist", "FashionMnist", "Cifar10"])
-@pytest.mark.parametrize("download", [True, False])
-def test_data_that_is_not_there_and_cannot_be_fetched_is_one_line(tmp_path, name, download):
-    with pytest.raises(DataError) as caught:
-        MENU[name](tmp_path / "none", download=download)
-
-    message = str(caught.value)
-    kind = {"Mnist": "MNIST", "FashionMnist": "FashionMNIST", "Cifar10": "CIFAR10"}[name]
-    assert message.startswith(f"{kind} is not below {tmp_path / 'none'}")
-    assert message.endswith(". Is there a network?" if download else ', and "download" is false')
-    assert "\n" not in message
-
-
-@given(size=st.integers(0, 16 + 20 * 28 * 28 - 1), which=st.sampled_from(["images-idx3", "labels-idx1"]))
-@settings(max_examples=60, derandomize=True, deadline=None)
-def test_idx_file_that_was_cut_off_is_a_data_error(tmp_path_factory, size, which):
-    root = tmp_path_factory.getbasetemp() / "cut"
-    if not root.exists():
-        write_idx(root / "MNIST" / "raw")
-    path = root / "MNIST" / "raw" / f"t10k-{which}-ubyte"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: size % len(whole)])
-
-    with pytest.raises(DataError, match=r"^MNIST below .+ cannot be read: .+$"):
-        MnistDataLoader(root, download=False)
-
-    path.write_bytes(whole)
-
-
-def test_images_and_labels_of_different_number_are_a_data_error(tmp_path):
-    write_idx(tmp_path / "MNIST" / "raw")
-    (tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte").write_bytes(idx_bytes(TRAIN_TARGETS[:90]))
-
-    with pytest.raises(DataError, match="90 labels for 100 images"):
-        MnistDataLoader(tmp_path, download=False)
-
-
-def test_cifar_file_that_is_no_pickle_is_a_data_error(make, tmp_path):
-    make("Cifar10")
-    (tmp_path / "Cifar10" / "cifar-10-batches-py" / "data_batch_3").write_bytes(b"<html>not found</html>")
-
-    with pytest.raises(DataError, match=r"CIFAR10 below .+ cannot be read: invalid load key"):
-        make("Cifar10")
-
-
-def test_drawn_shapes_of_other_settings_are_refused_in_the_words_of_the_config(shapes_dir):
+def test_drawn_shapes_of_other_settings_are_refused(shapes_dir):
     with pytest.raises(DataError, match="holds shapes drawn with"):
         ShapesDataLoader(shapes_dir, **{**SHAPES_ARGS, "image_size": 32})
 
@@ -301,34 +253,6 @@ def test_drawn_shapes_of_other_settings_are_refused_in_the_words_of_the_config(s
 def test_batch_size_below_one_is_refused(make):
     with pytest.raises(ConfigError, match=r"data_loader\.args\.batch_size: must be at least 1, got 0"):
         make("Mnist", batch_size=0)
-
-
-def test_mnist_is_60000_and_10000_digits_with_the_mean_and_std_of_its_loader(real_images):
-    root = real_images("MNIST").parent
-
-    train, test = MnistDataLoader(root, download=False), MnistDataLoader(root, download=False, training=False)
-
-    images = train.dataset.dataset.images_NCHW
-    assert images.shape == (60000, 1, 28, 28)
-    assert (train.num_samples, train.split_validation().num_samples) == (48000, 12000)
-    assert (test.num_samples, test.classes) == (10000, [str(digit) for digit in range(10)])
-    # By the histogram of grey levels, in double precision.
-    levels, counts = np.arange(256) / 255, np.bincount(images.flatten().numpy(), minlength=256)
-    mean = (levels * counts).sum() / counts.sum()
-    std = np.sqrt(((levels - mean) ** 2 * counts).sum() / counts.sum())
-    assert (train.mean, train.std) == ((pytest.approx(mean, abs=5e-5),), (pytest.approx(std, abs=5e-5),))
-
-
-def test_cifar_means_and_stds_are_those_of_the_pictures(real_images):
-    data_dir = real_images("CIFAR-10-images")
-    data = data_loaders.read_parts(data_dir, data_loaders.FileRules(), training=False).test
-
-    sample_NCHW = torch.stack([data[index][0] for index in range(0, 10000, 10)]).double() / 255
-
-    # Of 1,000 of 10,000 test images: within 3 of 255 grey levels of the training set's.
-    loader_mean, loader_std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-    assert sample_NCHW.mean((0, 2, 3)).numpy() == pytest.approx(loader_mean, abs=3 / 255)
-    assert sample_NCHW.std((0, 2, 3)).numpy() == pytest.approx(loader_std, abs=3 / 255)
 
 
 def test_ants_and_bees_train_and_validate_and_the_stray_gif_is_noted(real_images):
