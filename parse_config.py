@@ -36,11 +36,22 @@ SECTIONS = {
     **data_loader.menu.SECTIONS,
     **model.menu.SECTIONS,
     **trainer.menu.SECTIONS,
-    "optimizer": Section(Table("an optimizer", ("torch.optim",), "torch.optim:Optimizer"), given=frozenset({"params"})),
+    "optimizer": Section(
+        Table(
+            "an optimizer",
+            ("torch.optim",),
+            "torch.optim:Optimizer",
+            refused={
+                "LBFGS": "it runs the model several times a step, which this training loop does not",
+                "SparseAdam": "it takes sparse gradients, and images give dense ones",
+            },
+        ),
+        given=frozenset({"params"}),
+    ),
     "lr_scheduler": Section(
         _SCHEDULER,
         given=frozenset({"optimizer"}),
-        offered=frozenset({"epochs", "steps_per_epoch", "max_lr"}),
+        offered=frozenset({"epochs", "steps_per_epoch", "max_lr", "mode"}),
         keys=frozenset({"interval"}),
     ),
 }
@@ -63,7 +74,15 @@ TOP_LEVEL: dict[str, tuple[Any, Any]] = {
     "lr_scheduler": (None, None),
     "trainer": (dict, REQUIRED),
 }
-FIXED_ON_RESUME = ("name", "arch", "weights_file", "trainer.save_dir", "optimizer.type")
+FIXED_ON_RESUME = (
+    "name",
+    "arch",
+    "weights_file",
+    "trainer.save_dir",
+    "optimizer.type",
+    "seed",
+    "data_loader.args.validation_split",
+)
 
 
 class ConfigParser:
@@ -136,8 +155,10 @@ class ConfigParser:
         if checkpoint is not None:
             now = thaw(parsed.resolved)
             for path in checkpoint["offered"]:
-                keys = tuple(path.split("."))
-                now = now if get_by_path(now, keys) is not None else set_by_path(now, keys, get_by_path(before, keys))
+                *keys, name = path.split(".")
+                section = get_by_path(now, tuple(keys))
+                if isinstance(section, dict):
+                    section.setdefault(name, get_by_path(before, (*keys, name)))
             parsed.changes = differences(before, now)
         return parsed
 
@@ -154,8 +175,8 @@ class ConfigParser:
         for path, old, new in sorted(self.changes, key=lambda change: not change[0].endswith(".type")):
             if path.startswith(FIXED_ON_RESUME):
                 raise CheckpointError(
-                    f"{path}: the checkpoint {self.resume} has {old!r}, now it is {new!r}; that cannot change. "
-                    f"A new run can start from its weights: python train.py -c CONFIG --weights {self.resume}"
+                    f"{path}: the checkpoint {self.resume} has {old!s:.60}, now it is {new!s:.60}; that cannot "
+                    f"change. A new run can start from its weights: python train.py -c CONFIG --weights {self.resume}"
                 )
 
     @property
@@ -170,11 +191,16 @@ class ConfigParser:
         return plan.args.get("lr", parameters_of(plan.target)["lr"].default)
 
     def offer(self, **values: Any) -> None:
-        """Tells what only the data knows, such as `num_classes`.
+        """Tells what only the data knows, such as `num_classes`, or what another section says already.
 
         It is used where a constructor takes it and the config is silent, and then written into `resolved`, so that
         the saved config says it.
         """
+        plateau = "lr_scheduler" in self.plans and self.plans["lr_scheduler"].type_name == "ReduceLROnPlateau"
+        if plateau and self.trainer_options.monitor.startswith("max "):
+            values["mode"] = (
+                "max"  # it watches what the monitor watches; other schedulers mean something else by `mode`
+            )
         for section, plan in self.plans.items():
             for name in sorted(SECTIONS[section].offered & values.keys()):
                 if plan.takes(name) and name not in plan.args:
@@ -183,6 +209,12 @@ class ConfigParser:
                     self.resolved[section] = {**spec, "args": {**(spec.get("args") or {}), name: values[name]}}
                     plan.args[name] = values[name]
                     self.offered_paths.append(f"{section}.args.{name}")
+
+    def offered_changes(self) -> list[str]:
+        """Paths of what was filled in otherwise than in the checkpoint, such as the steps of a longer schedule."""
+        before = self.checkpoint["config"] if self.checkpoint is not None else self.resolved
+        paths = [(path, tuple(path.split("."))) for path in self.offered_paths]
+        return [path for path, keys in paths if get_by_path(before, keys) != get_by_path(self.resolved, keys)]
 
     def init_obj(self, section: str, **given: Any) -> Any:
         """Builds what a section describes; of `given` it receives what its constructor takes."""

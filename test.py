@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from base.base_data_loader import BaseDataLoader
+from data_loader.parts import ImageDataLoader
 from logger.logger import close_log, open_log
 from logger.predictions import Predictions
 from logger.run_dir import RunDir
@@ -86,8 +87,13 @@ def open_test_images(config: ConfigParser) -> tuple[BaseDataLoader, str]:
         if any(name.endswith(("_dir", "_file")) for name in changed) and path not in changed:
             # Other images than those of the training: nothing of them was held back, all are to be judged.
             plan.args["validation_split"] = 0
+        if not issubclass(plan.target, ImageDataLoader):  # type: ignore[arg-type]
+            # A loader that was written for pytorch-template reads its test images, and would split and shuffle them.
+            plan.args |= {
+                name: value for name, value in {"validation_split": 0, "shuffle": False}.items() if plan.takes(name)
+            }
         loader = config.init_obj("data_loader", seed=config["seed"], training=False, classes=classes)
-        source = loader.source
+        source = getattr(loader, "source", f"{len(loader.indices)} images of {plan.type_name} with training=False")
     else:
         loader = config.init_obj("data_loader", seed=config["seed"]).split_validation()
         if loader is None:

@@ -14,7 +14,7 @@ from logger.logger import close_log, open_log
 from logger.recorder import Recorder
 from logger.run_dir import RunDir
 from logger.summary import data_in_words, first_lines, last_lines, save_run_files, versions
-from model.check import check_model, choose_layout
+from model.check import check_judges, check_model, choose_layout
 from model.pretrained import load_weights
 from parse_config import ROOT, ConfigParser
 from trainer.trainer import score_names
@@ -45,6 +45,8 @@ def main(words: Sequence[str] | None = None) -> BaseTrainer:
     require_same_classes(config, train_loader.classes)
     model, facts = build_model(config, train_loader)
     learner, metric_notes = build_learner(config, model, len(train_loader.classes), valid_loader is not None)
+    images, targets = train_loader.first_batch()
+    check_judges(model, torch.zeros(images.shape), targets, learner.criterion, learner.valid_metrics)
     checked_monitor(options, score_names(learner.train_metrics.names, has_validation=valid_loader is not None))
 
     run = open_run(config)
@@ -58,7 +60,8 @@ def main(words: Sequence[str] | None = None) -> BaseTrainer:
             "trainer", learner=learner, loaders=loaders, options=options, context=context
         )
         if config.checkpoint is not None:
-            trainer.resume(config.checkpoint, [path for path, _, _ in config.changes])
+            changed = [path for path, _, _ in config.changes] + config.offered_changes()
+            trainer.resume(config.checkpoint, changed)
         save_run_files(run, config.resolved, train_loader.classes)
         facts |= {"device": describe(devices[0]), "data": data_in_words(*loaders)}
         log.info(first_lines(run, facts, config.resolved, len(train_loader), trainer.epochs_done))

@@ -168,6 +168,22 @@ class BaseDataLoader(DataLoader, ABC):
         names = getattr(self.samples, "sample_name", None)
         return names(index) if names else str(index)
 
+    def first_batch(self, size: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+        """A few images_NCHW and targets_N as training sees them, made in this process; nothing is used up.
+
+        Raises:
+            DataError: they cannot be read or put into one batch.
+        """
+        self.set_epoch(0)
+        batch = self.dataset.__getitems__(next(iter(self.batches))[:size])  # type: ignore[attr-defined]
+        if isinstance(batch, FailedBatch):
+            raise DataError(batch.message)
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not isinstance(batch[0], torch.Tensor):
+            raise DataError(
+                f"{type(self).__name__}: a batch must be (images_NCHW, targets_N), got a {type(batch).__name__}"
+            )
+        return batch[0], batch[1]
+
     def first_image(self) -> torch.Tensor:
         """One image_CHW as the network's input is made from, through the evaluation transforms.
 

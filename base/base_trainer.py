@@ -96,6 +96,11 @@ class BaseTrainer(ABC):
         return []
 
     @property
+    def steps_per_epoch(self) -> int:
+        """Steps of the optimizer in an epoch; as many as in the epochs that are done, unless a subclass knows."""
+        return self.steps_done // max(self.epochs_done, 1)
+
+    @property
     @abstractmethod
     def images_per_epoch(self) -> int:
         """How many images `_train_epoch` sees, for the speed."""
@@ -184,7 +189,7 @@ class BaseTrainer(ABC):
         if new_settings:
             for group, fresh in zip(self.learner.optimizer.param_groups, fresh_groups, strict=True):
                 group.update({key: value for key, value in fresh.items() if key != "params"})
-            self.learner.schedule.replay(self.epochs_done, self.steps_done)
+            self.learner.schedule.replay(self.epochs_done, self.epochs_done * self.steps_per_epoch)
         _restore_rng(state["rng"])
         self._match_best_to_history()
 

@@ -3,6 +3,7 @@
 Every loader of data_loaders.py only reads its data into `Parts`; what happens with a part is the same for all.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Unpack
@@ -67,6 +68,7 @@ class ImageDataLoader(BaseDataLoader):
         notes: lines for the log: what was passed over, which part a test uses.
     """
 
+    @abstractmethod
     def __init__(
         self,
         parts: Parts,

@@ -29,7 +29,7 @@ def parts(*names):
 
 
 def loader(of, *, training=True, defaults=PLAIN, **options):
-    return ImageDataLoader(of, defaults, training=training, **options)
+    return Loader(of, defaults, training=training, **options)
 
 
 def numbers_of(batches):
@@ -106,7 +106,12 @@ def test_a_test_without_test_images_sees_those_that_training_split_off_under_the
 
 def test_a_test_sees_every_image_once_in_order_whatever_training_does():
     test = loader(
-        parts("train", "test"), training=False, shuffle=True, drop_last=True, batch_size=4, transform=[v2.RandomInvert()]
+        parts("train", "test"),
+        training=False,
+        shuffle=True,
+        drop_last=True,
+        batch_size=4,
+        transform=[v2.RandomInvert()],
     )
 
     assert numbers_of(test) == list(range(9))

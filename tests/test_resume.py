@@ -213,16 +213,32 @@ def test_a_new_learning_rate_at_a_resume_is_used_as_if_from_the_start(
     assert continued.learner.optimizer.param_groups[0]["momentum"] == 0.5
 
 
+def test_a_longer_schedule_at_a_resume_is_followed_to_its_new_end(
+    small_config: Config, config_file: ConfigFile
+) -> None:
+    config = small_config(lr_scheduler=SCHEDULES["step"])
+    path = str(config_file(config))
+    last = train.main(["-c", path]).models_dir / "last.pth"
+
+    continued = train.main(["-r", str(last), "trainer.epochs=6", "--bs", "5"])
+
+    rates = continued.recorder.history.frame["lr"].tolist()
+    whole = train.main(["-c", path, "trainer.epochs=6", "--bs", "5"]).recorder.history.frame["lr"].tolist()
+    assert rates[3:] == pytest.approx(whole[3:], rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("word", "match"),
     [
-        ('arch={"type": "MLP"}', r"arch\.type: the checkpoint .* has 'VGG', now it is 'MLP'.*--weights"),
+        ('arch={"type": "MLP"}', r"arch\.type: the checkpoint .* has VGG, now it is MLP.*--weights"),
         ("arch.args.batch_norm=false", r"arch\.args\.batch_norm"),
-        ("name=other", r"name: the checkpoint .* has 'small'"),
+        ("name=other", r"name: the checkpoint .* has small"),
+        ("seed=8", r"seed: the checkpoint .* has 7, now it is 8"),
+        ("arch=MLP", r"arch: the checkpoint"),
         ("trainer.save_dir=/elsewhere", r"trainer\.save_dir"),
         (
             'optimizer={"type": "Adam", "args": {"lr": 0.1}}',
-            r"optimizer\.type: the checkpoint .* has 'SGD', now it is 'Adam'",
+            r"optimizer\.type: the checkpoint .* has SGD, now it is Adam",
         ),
     ],
 )

@@ -186,7 +186,7 @@ def test_warm_up_and_cosine_of_a_config_are_the_formula(small_config):
 def test_one_cycle_of_a_config_learns_its_length_from_the_data(small_config):
     spec = {"type": "OneCycleLR", "interval": "step"}
     config = ConfigParser(small_config(lr_scheduler=spec))
-    config.offer(epochs=3, steps_per_epoch=8)
+    config.offer(epochs=3, steps_per_epoch=8, max_lr=config.learning_rate)
     optimizer = config.init_obj("optimizer", params=[torch.nn.Parameter(torch.zeros(1))])
 
     seen = trained(optimizer, config.init_schedule(optimizer, has_validation=True), 3, 8)

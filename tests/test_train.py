@@ -183,6 +183,22 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
         ConfigError,
         "OneCycleLR would not use",
     ),
+    "a metric of two classes on three": ({"metrics": ["BinaryAccuracy"]}, ConfigError, "metrics: cannot judge"),
+    "a metric of many numbers": ({"metrics": ["MulticlassConfusionMatrix"]}, ConfigError, "gives 9 numbers"),
+    "a metric as loss": ({"loss": "accuracy"}, ConfigError, "one number that has a gradient"),
+    "a loss for other targets": ({"loss": "MSELoss"}, ConfigError, "MSELoss cannot judge"),
+    "log-probabilities that are none": ({"loss": "nll_loss"}, ConfigError, "use cross_entropy"),
+    "class weights of another number": (
+        {"loss": {"type": "CrossEntropyLoss", "args": {"weight": [1, 2]}}},
+        ConfigError,
+        "cannot judge",
+    ),
+    "an optimizer of another kind": ({"optimizer": {"type": "LBFGS"}}, ConfigError, "several times a step"),
+    "crops too small for the network": (
+        {"data_loader.args.transform": [{"type": "RandomCrop", "args": {"size": 3}}]},
+        ConfigError,
+        "cannot take training images",
+    ),
     "missing section": ({"loss": None}, ConfigError, "loss"),
 }
 
@@ -205,6 +221,19 @@ def test_bad_input_stops_with_one_message_and_leaves_nothing(
 
     assert len(str(caught.value).splitlines()) <= 3
     assert not Path(config["trainer"]["save_dir"]).exists()
+
+
+def test_class_weights_and_a_schedule_by_score_work_as_written(small_config: Config, config_file: ConfigFile) -> None:
+    config = small_config(
+        loss={"type": "CrossEntropyLoss", "args": {"weight": [1, 2, 3.5]}},
+        lr_scheduler={"type": "ReduceLROnPlateau", "args": {"patience": 0}},
+    )
+    config["trainer"] |= {"monitor": "max val_accuracy"}
+
+    trained = train.main(["-c", str(config_file(config))])
+
+    assert trained.learner.criterion.function.weight.tolist() == [1, 2, 3.5]
+    assert trained.learner.schedule.scheduler.mode == "max"
 
 
 def test_all_problems_are_told_at_once(small_config: Config, config_file: ConfigFile) -> None:

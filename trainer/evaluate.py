@@ -56,7 +56,7 @@ class Evaluation:
         largest = max(self.true_K) / self.num_images
         accuracy = self.num_correct / self.num_images
         margin = 2 * (largest * (1 - largest) / self.num_images) ** 0.5
-        if accuracy <= largest + margin:
+        if accuracy <= largest + margin and accuracy < 1:
             lines.append(
                 f"accuracy {accuracy:.3f} is no better than always answering the largest class would be ({largest:.3f})"
             )

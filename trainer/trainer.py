@@ -119,6 +119,11 @@ class Trainer(BaseTrainer):
                 yield batch
 
     @property
+    def steps_per_epoch(self) -> int:
+        """A last group of fewer batches is a step too."""
+        return -(-self.len_epoch // self.options.accumulate_steps)
+
+    @property
     def images_per_epoch(self) -> int:
         """Of an ordinary epoch; with `len_epoch` all batches count as full."""
         if self.options.len_epoch is None:

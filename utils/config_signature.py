@@ -112,6 +112,9 @@ def _converted(value: Any, annotation: Any) -> tuple[Any, str | None]:
         and isinstance(getattr(torch, value, 0), torch.dtype)
     ):
         return getattr(torch, value), None
+    numbers = isinstance(value, list) and value and all(type(item) in (int, float) for item in value)
+    if numbers and _mentions(annotation, torch.Tensor):
+        return torch.tensor(value, dtype=torch.float32), None
     adapter = _adapter(annotation)
     if adapter is None:
         return value, None
