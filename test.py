@@ -60,6 +60,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, float]:
         to_input = PixelsToInput(loader.mean, loader.std, devices[0], layout)
         result = evaluate(model, loader, criterion, metrics, to_input=to_input, observer=predictions.add)
         scores = {"accuracy": result.num_correct / result.num_images, **result.scores}
+        scores |= {"cross_entropy": predictions.mean_cross_entropy()}
         predictions.write(out / "predictions.csv", loader.sample_name)
         about = {"checkpoint": str(config.resume.resolve()), "epochs_done": checkpoint["epochs_done"]}
         (out / "metrics.json").write_text(

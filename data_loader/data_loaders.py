@@ -14,6 +14,7 @@ from data_loader.parts import ImageDataLoader, ImageOptions, Pixels
 from data_loader.shapes import ShapesSettings, draw_shapes_folder
 from data_loader.table import Columns, read_table
 from data_loader.transforms import IMAGENET_MEAN, IMAGENET_STD, resize_and_crop
+from utils.errors import ConfigError
 
 
 class ImageFolderDataLoader(ImageDataLoader):
@@ -22,8 +23,8 @@ class ImageFolderDataLoader(ImageDataLoader):
     Args:
         data_dir: with train/ and evaluation|eval|valid|val|validation/ and test/ below it, each holding class
             folders; or one tree of class folders, of which a part is split off for validation.
-        image_size: side in pixels of what the network sees, where no transforms are given: the shorter side is
-            resized to 256/224 of it and the middle is cropped.
+        image_size: side in pixels of what the network sees, 224 by default, where the transforms are not given: the
+            shorter side is resized to 256/224 of it and the middle is cropped.
         channels: 3 reads pictures as RGB, 1 as grey.
         on_bad_image: "error" stops before anything is trained; "skip" decodes every file first, names the bad
             ones and leaves them out.
@@ -32,7 +33,7 @@ class ImageFolderDataLoader(ImageDataLoader):
     def __init__(
         self,
         data_dir: Path,
-        image_size: int = 224,
+        image_size: int | None = None,
         channels: Literal[1, 3] = 3,
         on_bad_image: Literal["error", "skip"] = "error",
         *,
@@ -42,7 +43,7 @@ class ImageFolderDataLoader(ImageDataLoader):
     ):
         rules = FileRules(channels, on_bad_image, list(classes) if classes else None)
         parts = read_parts(Path(data_dir), rules, training=training)
-        super().__init__(parts, _picture_defaults(image_size, channels), training=training, **options)
+        super().__init__(parts, _picture_defaults(image_size, channels, options), training=training, **options)
 
 
 class CsvDataLoader(ImageDataLoader):
@@ -60,7 +61,7 @@ class CsvDataLoader(ImageDataLoader):
         csv_file: Path,
         image_dir: Path | None = None,
         columns: dict[Literal["path", "label", "split"], str] | None = None,
-        image_size: int = 224,
+        image_size: int | None = None,
         channels: Literal[1, 3] = 3,
         on_bad_image: Literal["error", "skip"] = "error",
         *,
@@ -71,7 +72,7 @@ class CsvDataLoader(ImageDataLoader):
         rules = FileRules(channels, on_bad_image, list(classes) if classes else None)
         folder = Path(csv_file).parent if image_dir is None else Path(image_dir)
         parts = read_table(Path(csv_file), folder, Columns(**(columns or {})), rules, training=training)
-        super().__init__(parts, _picture_defaults(image_size, channels), training=training, **options)
+        super().__init__(parts, _picture_defaults(image_size, channels, options), training=training, **options)
 
 
 class ShapesDataLoader(ImageDataLoader):
@@ -108,9 +109,18 @@ class ShapesDataLoader(ImageDataLoader):
         super().__init__(parts, Pixels([], [], IMAGENET_MEAN, IMAGENET_STD), training=training, **options)
 
 
-def _picture_defaults(image_size: int, channels: int) -> Pixels:
-    """Tutorial 2's way for photographs; grey pictures get the mean of ImageNet's channels."""
-    transforms = resize_and_crop(image_size)
+def _picture_defaults(image_size: int | None, channels: int, options: ImageOptions) -> Pixels:
+    """Tutorial 2's way for photographs; grey pictures get the mean of ImageNet's channels.
+
+    Raises:
+        ConfigError: an `image_size` that nothing would use.
+    """
+    both_given = options.get("transform") is not None and options.get("eval_transform") is not None
+    if image_size is not None and both_given:
+        raise ConfigError(
+            "data_loader.args.image_size: transform and eval_transform say the size already; remove one or the other"
+        )
+    transforms = resize_and_crop(image_size or 224)
     if channels == 1:
         return Pixels(transforms, transforms, (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,))
     return Pixels(transforms, transforms, IMAGENET_MEAN, IMAGENET_STD)

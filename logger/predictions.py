@@ -27,6 +27,10 @@ class Predictions:
             torch.stack([targets_N.double(), best.indices.double(), best.values.exp(), cross_entropy_N])
         )
 
+    def mean_cross_entropy(self) -> float:
+        """In nats, over all images; the loss itself where that is plain cross-entropy."""
+        return float(torch.cat(self.batches, dim=1)[3].mean())
+
     def write(self, path: Path, name_of: Callable[[int], str]) -> None:
         """Writes path, true, predicted, confidence (the probability of the predicted class) and cross_entropy (nats).
 

@@ -265,7 +265,7 @@ def test_validation_is_the_same_in_every_epoch_and_drops_nothing():
 
 
 def test_validation_has_the_classes_and_the_normalisation_of_the_training():
-    loader = Loader(validation_split=5)
+    loader = Loader(validation_dataset=Plain())
     loader.mean, loader.std = (0.5,), (0.25,)
 
     validation = loader.split_validation()

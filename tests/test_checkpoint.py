@@ -26,7 +26,7 @@ repeatable = settings(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=60,
+    max_examples=50,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 OPTIMIZERS = {
@@ -403,7 +403,7 @@ def test_a_checkpoint_that_lacks_its_last_byte_is_refused(tmp_path):
         load_checkpoint(path)
 
 
-@settings(repeatable, max_examples=300)
+@settings(repeatable, max_examples=150)
 @given(
     st.binary(min_size=1, max_size=40), st.sampled_from([b"", b"\x80\x02", b"\x80\x04\x95", b"PK\x03\x04", b"(", b"G"])
 )
@@ -415,7 +415,7 @@ def test_random_bytes_are_refused_without_any_other_error(tmp_path, content, sta
         load_checkpoint(path)
 
 
-@settings(repeatable, max_examples=300)
+@settings(repeatable, max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=3), st.booleans())
 def test_flipped_bytes_give_a_checkpoint_error_or_a_state_and_nothing_else(tmp_path, flips, legacy):
     buffer = io.BytesIO()

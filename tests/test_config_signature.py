@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import InterpolationMode, RandomResizedCrop
 
 from utils.config_signature import REQUIRED, Parameter, checked_arguments, checked_value, parameters_of
 
-repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=200)
+repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=100)
 
 
 class Colour(enum.Enum):

@@ -69,11 +69,12 @@ def make(tmp_path, shapes_dir, monkeypatch):
     monkeypatch.setattr(datasets.cifar, "check_integrity", lambda path, md5=None: True)
 
     def loader(name, **options):
+        size = {} if {"transform", "eval_transform"} <= options.keys() else {"image_size": 14}
         if name == "Csv":
             write_table(tmp_path / "table.csv", shapes_dir)
-            return CsvDataLoader(tmp_path / "table.csv", image_dir=shapes_dir, image_size=14, **options)
+            return CsvDataLoader(tmp_path / "table.csv", image_dir=shapes_dir, **size, **options)
         if name == "ImageFolder":
-            return ImageFolderDataLoader(shapes_dir, image_size=14, **options)
+            return ImageFolderDataLoader(shapes_dir, **size, **options)
         if name == "Shapes":
             return ShapesDataLoader(shapes_dir, **SHAPES_ARGS, **options)
         if not (tmp_path / name).exists():
@@ -239,6 +240,11 @@ def test_grey_is_one_channel_with_the_mean_of_imagenets_means(make, name):
     assert loader.first_image().shape == (1, 14, 14)
     assert loader.mean == (pytest.approx(0.449),)
     assert loader.std == (pytest.approx(0.226),)
+
+
+def test_an_image_size_that_no_transform_would_use_is_refused(shapes_dir):
+    with pytest.raises(ConfigError, match="image_size: transform and eval_transform say the size already"):
+        ImageFolderDataLoader(shapes_dir, image_size=14, transform=[], eval_transform=[])
 
 
 def test_pictures_without_an_image_size_are_cropped_to_224(shapes_dir):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from utils.errors import ConfigError
 from utils.monitor import Monitor
 
-repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=200)
+repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=100)
 # Few different values, so that ties are common.
 scores = st.sampled_from([0.0, -0.0, 0.25, 0.5, 1.0, -3.0, math.nan, math.inf, -math.inf]) | st.floats(-10, 10)
 

@@ -184,7 +184,7 @@ def test_an_unknown_key_inside_a_transform_is_told_by_its_whole_path():
     [
         ("arch.type", "MPL", "'MPL' is not a model. Did you mean 'MLP'?"),
         ("arch.type", "resnet81", "'resnet81' is not a model. Did you mean 'resnet18'"),
-        ("data_loader.type", "ImageFolder", "or 'ImageFolderDataLoader'"),
+        ("data_loader.type", "ImageFolder", "'ImageFolderDataLoader'"),
         ("optimizer.type", "Sgd", "Did you mean 'SGD'"),
         ("loss", "crossentropy", "Did you mean 'cross_entropy'"),
         ("metrics.0", "acuracy", "Did you mean 'accuracy'"),
@@ -244,6 +244,8 @@ def test_an_empty_config_is_missing_everything():
         ("seed", 7.0),
         ("seed", True),
         ("seed", None),
+        ("seed", 2**63),
+        ("seed", -(2**63) - 1),
         ("n_gpu", "1"),
         ("n_gpu", 1.0),
         ("n_gpu", True),
@@ -308,6 +310,11 @@ def test_a_name_that_is_no_folders_name_is_refused(name):
     lines = problems_of(whole(name=name))
 
     assert lines == [f"name: {name!r} must be a folder's name, without / and \\"]
+
+
+@pytest.mark.parametrize("seed", [0, -1, 2**63 - 1, -(2**63)])
+def test_any_seed_of_64_bits_is_taken(seed):
+    assert ConfigParser(whole(seed=seed))["seed"] == seed
 
 
 @pytest.mark.parametrize("name", ["x", "Mnist_LeNet", "...", "a b", "실험 1", "a.b-c", "with'quote"])
@@ -739,6 +746,12 @@ def test_changes_at_a_resume_are_listed_with_old_and_new(checkpoint):
     config.require_same_model()
 
 
+def test_a_section_that_is_removed_at_a_resume_is_one_change(checkpoint):
+    config = from_args("-r", checkpoint, "lr_scheduler=null")
+
+    assert [(path, new) for path, _, new in config.changes] == [("lr_scheduler", None)]
+
+
 def test_a_config_given_with_a_checkpoint_is_laid_over_the_checkpoints_own(checkpoint, tmp_path):
     (tmp_path / "more.json").write_text('{"trainer": {"epochs": 20}}')
 
@@ -749,7 +762,7 @@ def test_a_config_given_with_a_checkpoint_is_laid_over_the_checkpoints_own(check
 
 
 @pytest.mark.parametrize(
-    "word", ["name=other", "arch.args.hidden_widths=[3]", "arch.type=VGG", "trainer.save_dir=/elsewhere"]
+    "word", ["name=other", "arch.args.hidden_widths=[3]", "arch.type=VGG", "arch=VGG", "trainer.save_dir=/elsewhere"]
 )
 def test_what_a_checkpoint_cannot_follow_is_refused_with_what_would_do(checkpoint, word):
     config = from_args("-r", checkpoint, word)

@@ -28,6 +28,11 @@ def parts(*names):
     return Parts("numbers", **held, folders={name: f"numbers/{name}" for name in names})
 
 
+class Loader(ImageDataLoader):
+    def __init__(self, of, defaults, *, training, **options):
+        super().__init__(of, defaults, training=training, **options)
+
+
 def loader(of, *, training=True, defaults=PLAIN, **options):
     return Loader(of, defaults, training=training, **options)
 

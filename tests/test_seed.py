@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from utils.seed import drawing_from, generator_for, seed_everything, seed_for, seed_step
 
-repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=200)
+repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 numbers_64 = st.integers(-(2**63), 2**63 - 1)
 
 # Computed apart from the project, with struct and hashlib: blake2b of the numbers as little-endian 64-bit integers,

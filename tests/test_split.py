@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from utils.errors import DataError
 from utils.split import split_indices, split_without_classes
 
-repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=150)
+repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=70)
 
 
 def names_of(counts):

@@ -59,6 +59,7 @@ def test_scores_equal_a_recomputation_from_predictions_and_from_a_plain_loop(
     assert len(table) == metrics["num_images"] == 24
     assert metrics["accuracy"] == pytest.approx(accuracy_score(table["true"], table["predicted"]), abs=1e-6)
     assert metrics["loss"] == pytest.approx(table["cross_entropy"].mean(), abs=1e-6)
+    assert metrics["cross_entropy"] == pytest.approx(table["cross_entropy"].mean(), abs=1e-9)
     loss, correct = plain_loop(trained, shapes_dir / "test")
     assert metrics["loss"] == pytest.approx(loss, abs=1e-6)
     assert metrics["accuracy"] == pytest.approx(correct, abs=1e-6)
