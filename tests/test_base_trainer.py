@@ -24,7 +24,7 @@ from utils.checkpoint import load_checkpoint, require_plain, save_checkpoint
 from utils.errors import CheckpointError, ConfigError
 from utils.seed import generator_for
 
-PASSPORT = {"config": {"name": "x"}, "classes": ["a", "b"]}
+PASSPORT = {"config": {"name": "x"}, "offered": [], "classes": ["a", "b"], "run": {"name": "x", "run_id": "1"}}
 SCORES = ["train_loss", "val_loss", "loss"]
 
 
@@ -191,7 +191,7 @@ def test_the_newest_checkpoints_are_kept_in_the_order_of_numbers(make, keep, per
 
 def test_checkpoints_of_a_later_future_are_not_counted_and_not_removed(make):
     trainer = make(epochs=3, keep_checkpoints=1)
-    save_checkpoint(trainer.models_dir / "checkpoint-epoch9.pth", PASSPORT | {"model": {}, "epochs_done": 9})
+    save_checkpoint(trainer.models_dir / "checkpoint-epoch9.pth", trainer.state_dict() | {"epochs_done": 9})
 
     trainer.train()
 

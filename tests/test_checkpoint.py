@@ -55,7 +55,9 @@ class Killed(BaseException):
 
 def tiny_state(value=1.0):
     """The keys that every checkpoint has, with as little as possible in them."""
-    return {"config": {"name": "x"}, "model": {"w": torch.full((3,), value)}, "classes": ["a", "b"], "epochs_done": 2}
+    model = {"w": torch.full((3,), value)}
+    passport = {"config": {"name": "x"}, "offered": [], "classes": ["a", "b"], "run": {}}
+    return {**passport, "model": model, "monitor": {}, "epochs_done": 2, "steps_done": 8}
 
 
 def names_in(folder):
@@ -491,13 +493,22 @@ def test_another_format_is_refused_with_both_numbers(tmp_path, number):
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("key", ["config", "model", "classes", "epochs_done"])
+@pytest.mark.parametrize("key", tiny_state())
 def test_a_checkpoint_without_one_of_its_parts_is_refused_by_that_name(tmp_path, key):
     state = tiny_state()
     del state[key]
     save_checkpoint(tmp_path / "part.pth", state)
 
     with pytest.raises(CheckpointError, match=f"incomplete, it has no '{key}'"):
+        load_checkpoint(tmp_path / "part.pth")
+
+
+@pytest.mark.parametrize("key", tiny_state())
+@pytest.mark.parametrize("value", [None, "x", 1.5])
+def test_a_checkpoint_with_a_part_of_another_kind_is_refused_by_that_name(tmp_path, key, value):
+    save_checkpoint(tmp_path / "part.pth", tiny_state() | {key: value})
+
+    with pytest.raises(CheckpointError, match=f"incomplete, its '{key}' is a {type(value).__name__}"):
         load_checkpoint(tmp_path / "part.pth")
 
 

@@ -698,6 +698,14 @@ def test_paths_of_the_file_are_the_projects_and_paths_of_words_the_shells(file, 
 # --- with a checkpoint -------------------------------------------------------------------------------------------
 
 
+def saved(folder, config, offered):
+    """The path of a checkpoint of a run that has not learnt anything."""
+    path = folder / "last.pth"
+    passport = {"config": config, "offered": offered, "classes": ["a"], "run": {"name": "digits", "run_id": "1"}}
+    save_checkpoint(path, {**passport, "model": {}, "monitor": {}, "epochs_done": 1, "steps_done": 8})
+    return str(path)
+
+
 @pytest.fixture
 def checkpoint(tmp_path):
     """A checkpoint whose config had its number of classes and its schedule's length filled in."""
@@ -705,16 +713,7 @@ def checkpoint(tmp_path):
         whole(arch="MLP", lr_scheduler={"type": "OneCycleLR", "args": {"pct_start": 0.25}, "interval": "step"})
     )
     config.offer(num_classes=4, in_channels=1, image_size=[28, 28], epochs=3, steps_per_epoch=5)
-    path = tmp_path / "last.pth"
-    state = {
-        "config": config.resolved,
-        "offered": config.offered_paths,
-        "model": {},
-        "classes": ["a"],
-        "epochs_done": 1,
-    }
-    save_checkpoint(path, state)
-    return str(path)
+    return saved(tmp_path, config.resolved, config.offered_paths)
 
 
 def test_a_checkpoint_brings_its_config_and_what_the_data_filled_in_is_filled_in_anew(checkpoint):
@@ -772,11 +771,10 @@ def test_what_a_checkpoint_cannot_follow_is_refused_with_what_would_do(checkpoin
 
 
 def test_a_strangers_checkpoint_can_name_nothing_outside_the_tables(tmp_path):
-    state = {"config": whole(loss="os.system"), "offered": [], "model": {}, "classes": ["a"], "epochs_done": 1}
-    save_checkpoint(tmp_path / "evil.pth", state)
+    evil = saved(tmp_path, whole(loss="os.system"), [])
 
     with pytest.raises(ConfigError, match=r"^loss\.type: 'os\.system' is not a loss"):
-        from_args("-r", str(tmp_path / "evil.pth"))
+        from_args("-r", evil)
 
 
 def test_parsing_says_nothing_by_itself(file, capsys, caplog):

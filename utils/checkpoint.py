@@ -20,6 +20,18 @@ from utils.errors import CheckpointError, OutputError
 
 FORMAT = 1
 
+# What train.py and test.py rely on in a checkpoint, whoever made it.
+_PARTS = {
+    "config": dict,
+    "offered": list,
+    "classes": list,
+    "run": dict,
+    "model": dict,
+    "monitor": dict,
+    "epochs_done": int,
+    "steps_done": int,
+}
+
 # What torch's reader was seen to raise on damaged files (struct.error by a text that begins with G).
 _DAMAGED = (
     RuntimeError,
@@ -74,9 +86,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: holds weights only, not a checkpoint of this project (use it with --weights)")
     if state["format"] != FORMAT:
         raise CheckpointError(f"{path}: format {state['format']}, this version reads {FORMAT}")
-    missing = [key for key in ("config", "model", "classes", "epochs_done") if key not in state]
-    if missing:
-        raise CheckpointError(f"{path}: incomplete, it has no '{missing[0]}'")
+    for key, kind in _PARTS.items():
+        if not isinstance(state.get(key), kind):
+            found = f"its '{key}' is a {type(state[key]).__name__}" if key in state else f"it has no '{key}'"
+            raise CheckpointError(f"{path}: incomplete, {found}")
     return state
 
 
