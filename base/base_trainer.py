@@ -111,7 +111,9 @@ class BaseTrainer(ABC):
         if record.val:
             parts.append("val " + _in_words(record.val))
         parts.append(f"lr {record.lr:.4g}")
-        parts.append(f"{record.time_s:.1f} s, {record.images_per_s:.{0 if record.images_per_s >= 10 else 1}f} images/s{self._speed_remark()}")
+        digits = 0 if record.images_per_s >= 10 else 1
+        speed = f"{record.time_s:.1f} s, {record.images_per_s:.{digits}f} images/s"
+        parts.append(speed + self._speed_remark())
         if improved:
             change = f" from {best_before:.4g}" if best_before is not None else ""
             parts.append(f"{self.monitor.name} improved{change} to {self.monitor.best:.4g}, saved best.pth")
