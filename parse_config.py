@@ -17,6 +17,7 @@ import data_loader.menu
 import model.menu
 import trainer.menu
 from base.base_trainer import TrainerOptions
+from logger.run_dir import is_folder_name
 from model.build import build_criterion, build_metrics, build_model
 from model.loss import Criterion
 from model.metric import MetricSet
@@ -132,7 +133,7 @@ class ConfigParser:
         *,
         training: bool = True,
     ) -> "ConfigParser":
-        """Reads the command line: -c, -r, -d, short flags, and KEY=VALUE words, applied in this order.
+        """Reads the command line: the checkpoint's config, then -c, then KEY=VALUE words, then short flags and -d.
 
         Args:
             parser: a `Parser`, perhaps with more options of the script's own.
@@ -275,7 +276,9 @@ class ConfigParser:
             problems += found
             if plan is not None:
                 name = spec.get("name", plan.type_name) if isinstance(spec, Mapping) else plan.type_name
-                if name in ("loss", *[taken for taken, _ in self.metric_plans]):
+                if not isinstance(name, str) or not name.isidentifier():
+                    problems.append(f"metrics.{index}.name: must be a word of letters, digits and _, got {name!r:.80}")
+                elif name in ("loss", *[taken for taken, _ in self.metric_plans]):
                     problems.append(f"metrics.{index}: a score named '{name}' is there already; give a \"name\"")
                 self.metric_plans.append((name, plan))
         return problems
@@ -284,7 +287,7 @@ class ConfigParser:
         spec = config.get("trainer")
         if not isinstance(spec, dict):
             return []
-        object_spec = {"type": spec.get("type", "Trainer"), "args": spec.get("args") or {}}
+        object_spec = {"type": spec.get("type", "Trainer"), "args": spec.get("args", {})}
         plan, problems = plan_section(object_spec, "trainer", SECTIONS["trainer"], NESTED, ROOT)
         if plan is not None:
             self.plans["trainer"] = plan
@@ -311,7 +314,7 @@ def _check_top_level(config: dict[str, Any]) -> list[str]:
         elif key != "$schema":
             config[key] = default
     name = config.get("name")
-    if isinstance(name, str) and (not name.strip() or name in (".", "..") or set(name) & set("/\\\0")):
+    if isinstance(name, str) and not is_folder_name(name):
         problems.append(f"name: {name!r} must be a folder's name, without / and \\")
     if isinstance(config["n_gpu"], int) and config["n_gpu"] < 0:
         problems.append(f"n_gpu: must not be negative, got {config['n_gpu']}")

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.checkpoint import link
-from utils.errors import OutputError
+from utils.errors import CheckpointError, OutputError
+
+
+def is_folder_name(text: object) -> bool:
+    """Whether a name can be a folder beside best.pth and last.pth: no separators, no control characters."""
+    if not isinstance(text, str) or not text.strip() or not text.isprintable():
+        return False
+    return text not in (".", "..", "best.pth", "last.pth") and not set(text) & set("/\\")
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,13 @@ class RunDir:
 
     @classmethod
     def of_checkpoint(cls, path: Path, save_dir: Path, name: str, run_id: str) -> "RunDir":
-        """The run that a checkpoint belongs to: where the file lies, or where its run says that it is."""
+        """The run that a checkpoint belongs to: where the file lies, or where its run says that it is.
+
+        Raises:
+            CheckpointError: the names in it are no folder names, such as "../elsewhere".
+        """
+        if not is_folder_name(name) or not is_folder_name(run_id):
+            raise CheckpointError(f"{path}: its run is called {name!r}/{run_id!r}, which are no folder names")
         folder = path.resolve().parent
         if (folder.name, folder.parent.name, folder.parent.parent.name) == (run_id, name, "models"):
             save_dir = folder.parent.parent.parent

@@ -17,8 +17,10 @@ from utils.config_signature import REQUIRED, checked_arguments, parameters_of
 from utils.config_table import Table
 from utils.errors import ConfigError
 
-# What a constructor raises when it does not like a value; anything else is a mistake in code.
+# What a constructor raises when it does not like a value; anything else is a mistake in code. Only libraries are known
+# to use the last three for that: in one's own class they are mistakes too, and keep their traceback.
 JUDGEMENTS = (ValueError, TypeError, KeyError, AssertionError)
+LIBRARIES = ("torch", "torchvision", "torchmetrics")
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,10 @@ class Plan:
         args = {name: _built(value, supplied) for name, value in self.args.items()}
         if inspect.isfunction(self.target) and make is None:
             return functools.partial(self.target, **args, **passed) if args or passed else self.target
+        judgements = JUDGEMENTS if self.target.__module__.split(".")[0] in LIBRARIES else ValueError
         try:
             return (make or self.target)(**args, **passed)
-        except JUDGEMENTS as error:
+        except judgements as error:
             raise ConfigError(f"{self.where}: {self.type_name} says: {error}") from error
 
 
