@@ -26,6 +26,7 @@ from utils.checkpoint import load_checkpoint
 from utils.command_line import CustomArgs, parse_words
 from utils.config_check import Plan, Section, plan_section
 from utils.config_file import differences, freeze, get_by_path, merge, read_json, set_by_path, suggest, thaw
+from utils.config_resume import comparable, without
 from utils.config_signature import REQUIRED, checked_arguments, checked_value, parameters_of
 from utils.config_table import Table
 from utils.errors import CheckpointError, ConfigError
@@ -75,15 +76,9 @@ TOP_LEVEL: dict[str, tuple[Any, Any]] = {
     "lr_scheduler": (None, None),
     "trainer": (dict, REQUIRED),
 }
-FIXED_ON_RESUME = (
-    "name",
-    "arch",
-    "weights_file",
-    "trainer.save_dir",
-    "optimizer.type",
-    "seed",
-    "data_loader.args.validation_split",
-)
+FIXED_ON_RESUME = ("name", "arch", "weights_file", "trainer.save_dir", "optimizer.type")
+# Another of these would move images from the validation part into the training part.
+FIXED_WHILE_TRAINING = ("seed", "data_loader.args.validation_split")
 
 
 class ConfigParser:
@@ -146,7 +141,7 @@ class ConfigParser:
             raise ConfigError("command line: give -c CONFIG to start a run, or -r CHECKPOINT to continue or test one")
         checkpoint = load_checkpoint(args.resume) if args.resume is not None else None
         before = thaw(checkpoint["config"]) if checkpoint is not None else {}
-        config = _without(before, checkpoint["offered"]) if checkpoint is not None and training else before
+        config = without(before, checkpoint["offered"]) if checkpoint is not None and training else before
         if args.config is not None:
             config = merge(config, read_json(args.config).data)
         for path, value in overrides:
@@ -154,19 +149,13 @@ class ConfigParser:
         parsed = cls(config, checkpoint=checkpoint, resume=args.resume, device_by_command_line=args.device is not None)
         parsed.args = args
         if checkpoint is not None:
-            now = thaw(parsed.resolved)
-            for path in checkpoint["offered"]:
-                *keys, name = path.split(".")
-                section = get_by_path(now, tuple(keys))
-                if isinstance(section, dict):
-                    section.setdefault(name, get_by_path(before, (*keys, name)))
-            parsed.changes = differences(before, now)
+            parsed.changes = differences(*comparable(before, parsed.resolved, checkpoint["offered"]))
         return parsed
 
     def __getitem__(self, name: str) -> Any:
         return self.config[name]
 
-    def require_same_model(self) -> None:
+    def require_same_model(self, *, training: bool) -> None:
         """Refuses what a checkpoint cannot follow.
 
         Raises:
@@ -174,7 +163,7 @@ class ConfigParser:
         """
         # Another type first: that its arguments differ too says nothing more.
         for path, old, new in sorted(self.changes, key=lambda change: not change[0].endswith(".type")):
-            if path.startswith(FIXED_ON_RESUME):
+            if path.startswith(FIXED_ON_RESUME + (FIXED_WHILE_TRAINING if training else ())):
                 raise CheckpointError(
                     f"{path}: the checkpoint {self.resume} has {old!s:.60}, now it is {new!s:.60}; that cannot "
                     f"change. A new run can start from its weights: python train.py -c CONFIG --weights {self.resume}"
@@ -210,6 +199,22 @@ class ConfigParser:
                     self.resolved[section] = {**spec, "args": {**(spec.get("args") or {}), name: values[name]}}
                     plan.args[name] = values[name]
                     self.offered_paths.append(f"{section}.args.{name}")
+
+    def require_schedule_of_this_length(self, num_steps: int) -> None:
+        """Refuses a OneCycleLR that would end before the run does, or long after.
+
+        Args:
+            num_steps: how often the scheduler will be stepped in the whole run.
+        """
+        plan = self.plans.get("lr_scheduler")
+        if plan is None or plan.type_name != "OneCycleLR":
+            return
+        total = plan.args.get("total_steps") or plan.args["epochs"] * plan.args["steps_per_epoch"]
+        if total != num_steps:
+            raise ConfigError(
+                f"lr_scheduler.args: OneCycleLR is made for {total} steps, and this run has {num_steps}; leave epochs, "
+                f"steps_per_epoch and total_steps out, and they are filled in"
+            )
 
     def offered_changes(self) -> list[str]:
         """Paths of what was filled in otherwise than in the checkpoint, such as the steps of a longer schedule."""
@@ -321,12 +326,3 @@ def _check_top_level(config: dict[str, Any]) -> list[str]:
     if isinstance(config["seed"], int) and not -(2**63) <= config["seed"] < 2**63:
         problems.append(f"seed: must fit into 64 bits, got {config['seed']}")
     return problems
-
-
-def _without(config: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
-    """A copy without what the program had filled in, so that it is filled in anew."""
-    config = thaw(config)
-    for path in paths:
-        *keys, last = path.split(".")
-        get_by_path(config, tuple(keys), {}).pop(last, None)
-    return config

@@ -3,6 +3,7 @@
 The file brings everything but the images: network, weights, class names, preprocessing, and where the images were.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from trainer.evaluate import evaluate
 from trainer.pixels import PixelsToInput
 from utils.command_line import CustomArgs, Parser
 from utils.config_file import to_json
-from utils.device import choose_devices, describe
+from utils.device import choose_devices, describe, shared_by
 from utils.errors import CheckpointError, ConfigError, DataError, OutputError, exit_on_user_error
 
 SHORT_FLAGS = [CustomArgs(["--bs", "--batch_size"], int, "data_loader.args.batch_size")]
@@ -31,7 +32,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, float]:
     config = ConfigParser.from_args(parser, SHORT_FLAGS, words, training=False)
     if config.checkpoint is None or config.resume is None:
         raise ConfigError("command line: give the checkpoint to test with -r, such as -r saved/models/best.pth")
-    config.require_same_model()
+    config.require_same_model(training=False)
     checkpoint = config.checkpoint
     devices, notes = choose_devices(config["device"], config["n_gpu"], by_command_line=config.device_by_command_line)
 
@@ -51,6 +52,8 @@ def main(words: Sequence[str] | None = None) -> dict[str, float]:
 
     out = output_folder(config.args.out, config.resume, RunDir(config.trainer_options.save_dir, **checkpoint["run"]))
     log = open_log(None)
+    if elsewhere_but_maybe_the_same(config):
+        notes = [*notes, "if these images include some of the training's, the scores are too good"]
     try:
         rows = {"checkpoint": f"{shown(config.resume)}, trained for {checkpoint['epochs_done']} epochs"}
         log.info(aligned(rows | {"device": describe(devices[0]), "images": source}))
@@ -58,13 +61,15 @@ def main(words: Sequence[str] | None = None) -> dict[str, float]:
             log.info(f"note: {note}")
         predictions = Predictions(loader.classes)
         to_input = PixelsToInput(loader.mean, loader.std, devices[0], layout)
-        result = evaluate(model, loader, criterion, metrics, to_input=to_input, observer=predictions.add)
+        result = evaluate(
+            shared_by(model, devices), loader, criterion, metrics, to_input=to_input, observer=predictions.add
+        )
         scores = {"accuracy": result.num_correct / result.num_images, **result.scores}
         scores |= {"cross_entropy": predictions.mean_cross_entropy()}
         predictions.write(out / "predictions.csv", loader.sample_name)
         about = {"checkpoint": str(config.resume.resolve()), "epochs_done": checkpoint["epochs_done"]}
         (out / "metrics.json").write_text(
-            to_json({**about, "images": source, "num_images": result.num_images, **scores}), encoding="utf-8"
+            to_json({**about, "images": source, "num_images": result.num_images, **finite(scores)}), encoding="utf-8"
         )
         log.info(aligned({name: f"{value:.6f}" for name, value in scores.items()}))
         for warning in result.warnings():
@@ -81,13 +86,13 @@ def open_test_images(config: ConfigParser) -> tuple[BaseDataLoader, str]:
     Raises:
         DataError: their classes are not those of the checkpoint, or the loader cannot tell which images to use.
     """
-    classes = config.checkpoint["classes"] if config.checkpoint is not None else []
+    checkpoint = config.checkpoint or {"classes": [], "input": {}}
+    classes = checkpoint["classes"]
     plan, path = config.plans["data_loader"], "data_loader.args.validation_split"
     changed = {name for name, _, _ in config.changes}
     if plan.takes("training"):
-        if any(name.endswith(("_dir", "_file")) for name in changed) and path not in changed:
-            # Other images than those of the training: nothing of them was held back, all are to be judged.
-            plan.args["validation_split"] = 0
+        if elsewhere_but_maybe_the_same(config) and path not in changed:
+            plan.args["validation_split"] = 0  # nothing of these images was held back, all are to be judged
         if not issubclass(plan.target, ImageDataLoader):  # type: ignore[arg-type]
             # A loader that was written for pytorch-template reads its test images, and would split and shuffle them.
             plan.args |= {
@@ -103,9 +108,25 @@ def open_test_images(config: ConfigParser) -> tuple[BaseDataLoader, str]:
                 f"images"
             )
         source = f"the validation part of {plan.type_name} ({len(loader.indices)} images)"
+    tested_part, held_back = getattr(loader, "tested_part", None), checkpoint["input"].get("held_back")
+    if tested_part is not None and tested_part != held_back:
+        raise DataError(
+            f"{plan.type_name}: the images are not those of the training any more, so the part that was held back "
+            f"cannot be told from the part that was trained on. Name images with data_loader.args.data_dir=FOLDER"
+        )
     if loader.classes != classes:
         raise DataError(f"{plan.type_name}: classes {loader.classes} are not the checkpoint's {classes}")
     return loader, source
+
+
+def elsewhere_but_maybe_the_same(config: ConfigParser) -> bool:
+    """Whether another folder is judged than the one that was trained on, which only its owner can tell apart."""
+    return any(name.endswith(("_dir", "_file")) for name, _, _ in config.changes)
+
+
+def finite(scores: dict[str, float]) -> dict[str, float | None]:
+    """Scores as JSON can say them: null where one is not a number."""
+    return {name: value if math.isfinite(value) else None for name, value in scores.items()}
 
 
 def output_folder(asked: Path | None, checkpoint: Path, run: RunDir) -> Path:
@@ -117,6 +138,8 @@ def output_folder(asked: Path | None, checkpoint: Path, run: RunDir) -> Path:
         out = file.with_name(f"{file.stem}-test")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for name in ("metrics.json", "predictions.csv"):  # found out now, and not after the evaluation
+            (out / name).open("ab").close()
     except OSError as error:
         raise OutputError(f"{out}: cannot write ({error.strerror})") from None
     return out

@@ -14,7 +14,7 @@ from logger.logger import close_log, open_log
 from logger.recorder import Recorder
 from logger.run_dir import RunDir
 from logger.summary import data_in_words, first_lines, last_lines, save_run_files, versions
-from model.check import check_judges, check_model, choose_layout
+from model.check import check_batch_of_one, check_judges, check_model, choose_layout
 from model.pretrained import load_weights
 from parse_config import ROOT, ConfigParser
 from trainer.trainer import score_names
@@ -42,18 +42,19 @@ def main(words: Sequence[str] | None = None) -> BaseTrainer:
     seed_everything(seed)
     train_loader: BaseDataLoader = config.init_obj("data_loader", seed=seed, training=True)
     valid_loader = train_loader.split_validation()
-    require_same_classes(config, train_loader.classes)
+    require_same_data(config, train_loader)
     model, facts = build_model(config, train_loader)
+    layout = choose_layout(model, train_loader.first_image())
+    # Before the optimizer is built: some keep a state that lies where the parameters were then.
+    model.to(device=devices[0], memory_format=layout)  # type: ignore[call-overload]
     learner, metric_notes = build_learner(config, model, len(train_loader.classes), valid_loader is not None)
-    images, targets = train_loader.first_batch()
-    check_judges(model, torch.zeros(images.shape), targets, learner.criterion, learner.valid_metrics)
+    rehearse(learner, train_loader, devices[0])
     checked_monitor(options, score_names(learner.train_metrics.names, has_validation=valid_loader is not None))
 
     run = open_run(config)
     try:
         log = open_log(run.log, options.verbosity)
         recorder = Recorder(run, tensorboard=options.tensorboard, epochs_done=epochs_done(config))
-        layout = choose_layout(model, train_loader.first_image())
         context = RunContext(recorder, devices, seed, layout, passport(config, run, train_loader))
         loaders = (train_loader, valid_loader)
         trainer: BaseTrainer = config.init_obj(
@@ -66,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> BaseTrainer:
         facts |= {"device": describe(devices[0]), "data": data_in_words(*loaders)}
         log.info(first_lines(run, facts, config.resolved, len(train_loader), trainer.epochs_done))
         for note in [*notes, *getattr(train_loader, "notes", []), *metric_notes]:
-            log.info(f"note: {note}")
+            log.debug(f"note: {note}")
         for path, old, new in config.changes:
             log.info(f"changed: {path}: {old!r} -> {new!r}")
         trainer.train()
@@ -91,7 +92,7 @@ def require_continuable(config: ConfigParser) -> None:
     """
     if config.checkpoint is None:
         return
-    config.require_same_model()
+    config.require_same_model(training=True)
     if config["weights_file"] is not None and config.args.weights is not None:
         raise CheckpointError("command line: -r continues a run, --weights starts a new one; give one of them")
     options, done, monitor = config.trainer_options, epochs_done(config), config.checkpoint["monitor"]
@@ -100,17 +101,31 @@ def require_continuable(config: ConfigParser) -> None:
             f"{config.resume}: finished, {done} of {options.epochs} epochs are done. "
             f"To go on, ask for more: python train.py -r {config.resume} trainer.epochs={done + options.epochs}"
         )
-    if options.early_stop and monitor["bad_epochs"] >= options.early_stop:
+    same_monitor = str(monitor["name"]) == options.monitor.split()[-1]
+    if same_monitor and options.early_stop and monitor["bad_epochs"] >= options.early_stop:
         raise CheckpointError(
             f"{config.resume}: stopped early after {monitor['bad_epochs']} epochs without improvement. To go on, be "
             f"more patient: python train.py -r {config.resume} trainer.early_stop={2 * options.early_stop}"
         )
 
 
-def require_same_classes(config: ConfigParser, classes: list[str]) -> None:
-    """Refuses to continue on other classes than the checkpoint's."""
-    if config.checkpoint is None or config.checkpoint["classes"] == classes:
+def require_same_data(config: ConfigParser, train_loader: BaseDataLoader) -> None:
+    """Refuses to continue on other classes than the checkpoint's, or with another validation part.
+
+    Raises:
+        CheckpointError: saying what differs.
+    """
+    if config.checkpoint is None:
         return
+    held_back, classes = config.checkpoint["input"].get("held_back"), train_loader.classes
+    if config.checkpoint["classes"] == classes and held_back == train_loader.held_back():
+        return
+    if config.checkpoint["classes"] == classes:
+        raise CheckpointError(
+            f"{config.resume}: the images are not those of the training any more, so the part that was held back for "
+            f"validation cannot be told.\n"
+            f"  A new run can start from its weights: python train.py -c CONFIG --weights {config.resume}"
+        )
     trained = config.checkpoint["classes"]
     missing = [name for name in trained if name not in classes] or ["none"]
     new = [name for name in classes if name not in trained] or ["none"]
@@ -124,15 +139,17 @@ def require_same_classes(config: ConfigParser, classes: list[str]) -> None:
 def build_model(config: ConfigParser, train_loader: BaseDataLoader) -> tuple[nn.Module, dict[str, str]]:
     """The network, fitted to the data and perhaps with weights to start from, and what to say of it."""
     image_CHW, num_classes = train_loader.first_image(), len(train_loader.classes)
-    batches = config.trainer_options.len_epoch or len(train_loader)
+    batches, epochs = config.trainer_options.len_epoch or len(train_loader), config.trainer_options.epochs
+    steps = -(-batches // config.trainer_options.accumulate_steps) if config.interval == "step" else 1
     config.offer(
         num_classes=num_classes,
         in_channels=image_CHW.shape[0],
         image_size=list(image_CHW.shape[1:]),
-        epochs=config.trainer_options.epochs,
+        epochs=epochs,
         max_lr=config.learning_rate,
-        steps_per_epoch=-(-batches // config.trainer_options.accumulate_steps) if config.interval == "step" else 1,
+        steps_per_epoch=steps,
     )
+    config.require_schedule_of_this_length(epochs * steps)
     torch.manual_seed(seed_for(config["seed"], "model"))
     model = config.init_model(pretrained=config.checkpoint is None)
     gflops = check_model(model, image_CHW, num_classes)
@@ -160,6 +177,23 @@ def build_learner(
     return learner, notes
 
 
+def rehearse(learner: Learner, train_loader: BaseDataLoader, device: torch.device) -> None:
+    """Shows the first images to transforms, model, loss and metrics before anything is written.
+
+    Raises:
+        UserError: one of them cannot work with what it gets.
+    """
+    num_classes = len(train_loader.classes)
+    # Not as many images as classes: a loss that is made for other targets would take one for the other.
+    images, targets = train_loader.first_batch(size=3 if num_classes == 2 else 2)
+    for part in (learner.criterion, learner.valid_metrics):
+        part.to(device)
+    blank = torch.zeros(images.shape, device=device)
+    check_judges(learner.model, blank, targets.to(device), learner.criterion, learner.valid_metrics)
+    if train_loader.last_batch_size == 1:
+        check_batch_of_one(learner.model, blank[:1])
+
+
 def open_run(config: ConfigParser) -> RunDir:
     """New folders for a new run, the old ones for a continued one."""
     save_dir = config.trainer_options.save_dir
@@ -177,6 +211,7 @@ def passport(config: ConfigParser, run: RunDir, train_loader: BaseDataLoader) ->
         "offered": config.offered_paths,
         "classes": train_loader.classes,
         "input": {
+            "held_back": train_loader.held_back(),
             "shape_CHW": list(train_loader.first_image().shape),
             "mean": None if train_loader.mean is None else list(train_loader.mean),
             "std": None if train_loader.std is None else list(train_loader.std),

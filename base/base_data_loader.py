@@ -16,7 +16,10 @@ from base.base_sampler import BaseSampler, RandomSampler, SequentialSampler
 from base.keyed import FailedBatch, KeyedBatches, KeyedDataset
 from utils.errors import ConfigError, DataError
 from utils.seed import generator_for
-from utils.split import split_indices, split_without_classes
+from utils.split import digest_of_part, split_indices, split_without_classes
+
+# What transforms raise at images that they cannot take.
+_MISFITS = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError)
 
 
 class LoaderOptions(TypedDict, total=False):
@@ -44,13 +47,13 @@ class BaseDataLoader(DataLoader, ABC):
         shuffle: a new order each epoch; a `sampler` decides instead where one is given.
         validation_split: the fraction (float) or number (int) of samples kept for validation; 0 for none.
         num_workers: processes that prepare batches; 0 prepares them in this one. Never changes the result.
-        collate_fn: makes a batch of a list of items; torch's default stacks them.
+        collate_fn: makes a batch of a list of items, in evaluation too; torch's default stacks them.
         eval_dataset: the same samples as `dataset`, seen through the evaluation transforms.
         validation_dataset: validation data of its own; then nothing is split off.
         sampler: the order of the training samples.
         drop_last: leave a smaller last batch out of training. Evaluation always sees every sample.
         pin_memory: page-locked batches, which copy faster to a GPU; only has an effect where there is one.
-        persistent_workers: keep the workers from one epoch to the next.
+        persistent_workers: keep the workers from one epoch to the next; needs some.
         seed: the run's seed.
 
     Attributes:
@@ -81,6 +84,8 @@ class BaseDataLoader(DataLoader, ABC):
     ):
         if batch_size < 1:
             raise ConfigError(f"data_loader.args.batch_size: must be at least 1, got {batch_size}")
+        if persistent_workers and not num_workers:
+            raise ConfigError("data_loader.args.persistent_workers: needs num_workers above 0")
         self.seed = seed
         self.samples = dataset
         self.images_per_batch = batch_size
@@ -156,11 +161,27 @@ class BaseDataLoader(DataLoader, ABC):
             return _EvaluationDataLoader(self, self.eval_dataset, self.validation_indices)
         return None
 
+    def held_back(self) -> dict[str, Any] | None:
+        """Which samples are held back for validation: how many, of how many, and a digest of their names.
+
+        None where nothing is split off. Names count from the folder that all of them share, so a copy is the same.
+        """
+        if self.validation_indices is None:
+            return None
+        name_of = getattr(self.samples, "sample_name", str)
+        return digest_of_part([name_of(index) for index in range(len(self.samples))], self.validation_indices)
+
     @property
     def num_samples(self) -> int:
         """Samples in one epoch of this loader; smaller than the part with `drop_last`, or as the sampler says."""
         drawn = self.batches.num_drawn
         return drawn - drawn % self.images_per_batch if self.batches.drop_last else drawn
+
+    @property
+    def last_batch_size(self) -> int:
+        """Samples in the last batch of an epoch."""
+        rest = self.batches.num_drawn % self.images_per_batch
+        return self.images_per_batch if not rest or self.batches.drop_last else rest
 
     def sample_name(self, position: int) -> str:
         """The name (a file's path where there is one) of the sample at a position of the part, in its own order."""
@@ -175,7 +196,11 @@ class BaseDataLoader(DataLoader, ABC):
             DataError: they cannot be read or put into one batch.
         """
         self.set_epoch(0)
-        batch = self.dataset.__getitems__(next(iter(self.batches))[:size])  # type: ignore[attr-defined]
+        keys = next(iter(self.batches))[:size]
+        try:
+            batch = self.dataset.__getitems__(keys)  # type: ignore[attr-defined]
+        except _MISFITS as error:
+            raise DataError(f"a training transform or collate_fn fails on the first images: {error}") from error
         if isinstance(batch, FailedBatch):
             raise DataError(batch.message)
         if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not isinstance(batch[0], torch.Tensor):
@@ -190,7 +215,10 @@ class BaseDataLoader(DataLoader, ABC):
         Raises:
             DataError: the item is not an (image tensor, class index) pair.
         """
-        item = self.eval_dataset[int(self.indices[0])]
+        try:
+            item = self.eval_dataset[int(self.indices[0])]
+        except _MISFITS as error:
+            raise DataError(f"an evaluation transform fails on the first image: {error}") from error
         image = item[0] if isinstance(item, (tuple, list)) and len(item) == 2 else item
         if not isinstance(image, torch.Tensor) or image.ndim != 3:
             raise DataError(

@@ -6,12 +6,14 @@ What one epoch does is left to the subclass (trainer/trainer.py). What a checkpo
 
 import logging
 import random
+import shlex
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from base.training_parts import Learner, RunContext, TrainerOptions
@@ -61,7 +63,7 @@ class BaseTrainer(ABC):
         except KeyboardInterrupt:
             log.warning(
                 f"{self.epochs_saved} of {self.options.epochs} epochs are saved. To continue:\n"
-                f"  python train.py -r {self.models_dir / 'last.pth'}"
+                f"  python train.py -r {shlex.quote(str(self.models_dir / 'last.pth'))}"
             )
             raise
         finally:
@@ -141,7 +143,7 @@ class BaseTrainer(ABC):
             **{name: thing.state_dict() for name, thing in self.stateful().items()},
             "epochs_done": self.epochs_done,
             "steps_done": self.steps_done,
-            "rng": _rng_state(),
+            "rng": _rng_state(self.context.devices),
         }
 
     def _save(self, *, improved: bool) -> None:
@@ -192,7 +194,7 @@ class BaseTrainer(ABC):
             for group, fresh in zip(self.learner.optimizer.param_groups, fresh_groups, strict=True):
                 group.update({key: value for key, value in fresh.items() if key != "params"})
             self.learner.schedule.replay(self.epochs_done, self.epochs_done * self.steps_per_epoch)
-        _restore_rng(state["rng"])
+        _restore_rng(state["rng"], self.context.devices)
         self._match_best_to_history()
 
     def _match_best_to_history(self) -> None:
@@ -255,15 +257,22 @@ def _in_words(scores: dict[str, float]) -> str:
     return " ".join(f"{name} {value:.4f}" for name, value in scores.items())
 
 
-def _rng_state() -> dict[str, Any]:
+def _rng_state(devices: list[torch.device]) -> dict[str, Any]:
     """The global generators, for user code; the project's own draws are keyed and need none of this."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"python": random.getstate(), "torch": torch.get_rng_state(), "cuda": cuda}
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": [str(name), np.asarray(keys).tolist(), int(position), int(has_gauss), float(gauss)],
+        "torch": torch.get_rng_state(),
+        "cuda": [torch.cuda.get_rng_state(device) for device in devices if device.type == "cuda"],
+    }
 
 
-def _restore_rng(state: Mapping[str, Any]) -> None:
+def _restore_rng(state: Mapping[str, Any], devices: list[torch.device]) -> None:
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    for device, of_device in zip([device for device in devices if device.type == "cuda"], state["cuda"], strict=False):
+        torch.cuda.set_rng_state(of_device, device)

@@ -4,18 +4,20 @@ A batch is the same whichever worker makes it, in whichever order, before or aft
 sample's transforms draw from a seed hashed out of (seed, epoch, index). Used by base_data_loader.py alone.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from base.base_sampler import BaseSampler
 from utils.errors import DataError
 from utils.seed import drawing_from, generator_for, seed_for
 
-SampleKey = tuple[int, int]
+# (epoch, index), and where the epoch has drawn that sample before: how often.
+SampleKey = tuple[int, ...]
 
 
 @dataclass
@@ -42,17 +44,17 @@ class KeyedDataset(Dataset[Any]):
 
     def __getitems__(self, keys: list[SampleKey]) -> Any:
         try:
-            get_batch = getattr(self.dataset, "get_batch", None)
-            batch = get_batch([index for _, index in keys]) if get_batch else None
+            get_batch = getattr(self.dataset, "get_batch", None) if self.collate is default_collate else None
+            batch = get_batch([key[1] for key in keys]) if get_batch else None
             return self._collated(keys) if batch is None else batch
         except DataError as error:
             return FailedBatch(str(error))
 
     def _collated(self, keys: list[SampleKey]) -> Any:
         samples = []
-        for epoch, index in keys:
-            with drawing_from(seed_for(self.seed, "sample", epoch, index)):
-                samples.append(self.dataset[index])
+        for key in keys:
+            with drawing_from(seed_for(self.seed, "sample", *key)):
+                samples.append(self.dataset[key[1]])
         # A collate function may mix samples (MixUp); its draws belong to the batch, named by its first sample.
         with drawing_from(seed_for(self.seed, "batch", *keys[0])):
             try:
@@ -112,6 +114,12 @@ class KeyedBatches(Sampler[list[SampleKey]]):
         epoch, first = self.epoch, self.batches_done
         generator = generator_for(self.seed, "order", epoch)
         order = self.indices[self.sampler.order(self.targets_N, len(self.indices), generator)].tolist()
-        for batch in range(first, len(self)):
-            start = batch * self.images_per_batch
-            yield [(epoch, index) for index in order[start : start + self.images_per_batch]]
+        keys: list[SampleKey] = [(epoch, index) for index in order]
+        if len(set(order)) < len(order):
+            # Drawn again, a sample gets other augmentations than the first time.
+            drawn: Counter[int] = Counter()
+            for position, index in enumerate(order):
+                keys[position] = (epoch, index, drawn[index]) if drawn[index] else (epoch, index)
+                drawn[index] += 1
+        for start in range(first * self.images_per_batch, len(self) * self.images_per_batch, self.images_per_batch):
+            yield keys[start : start + self.images_per_batch]

@@ -120,7 +120,9 @@ def _picture_defaults(image_size: int | None, channels: int, options: ImageOptio
         raise ConfigError(
             "data_loader.args.image_size: transform and eval_transform say the size already; remove one or the other"
         )
-    transforms = resize_and_crop(image_size or 224)
+    if image_size is not None and image_size < 1:
+        raise ConfigError(f"data_loader.args.image_size: must be at least 1, got {image_size}")
+    transforms = resize_and_crop(224 if image_size is None else image_size)
     if channels == 1:
         return Pixels(transforms, transforms, (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,))
     return Pixels(transforms, transforms, IMAGENET_MEAN, IMAGENET_STD)

@@ -51,11 +51,11 @@ def read_parts(data_dir: Path, rules: FileRules, *, training: bool) -> Parts:
     """
     if not data_dir.is_dir():
         raise DataError(f"{data_dir}: {'not a folder' if data_dir.exists() else 'no such folder'} (data_dir)")
-    folders = _part_folders(data_dir)
+    parts = Parts(name=str(data_dir))
+    folders = _part_folders(data_dir, parts.notes)
     if not training:
         used = next(name for name in ("test", "validation", "train") if name in folders)
         folders = {used: folders[used]}
-    parts = Parts(name=str(data_dir))
     for part, folder in folders.items():
         rules_here = replace(rules, classes=rules.classes or (parts.train.classes if parts.train else None))
         found = scan_class_folders(folder)
@@ -64,20 +64,22 @@ def read_parts(data_dir: Path, rules: FileRules, *, training: bool) -> Parts:
     return parts
 
 
-def _part_folders(data_dir: Path) -> dict[str, Path]:
+def _part_folders(data_dir: Path, notes: list[str]) -> dict[str, Path]:
     """Which folder is which part, training first; one tree of classes is a training part."""
-    below = {name for name in next(os.walk(data_dir, onerror=_refuse))[1] if not name.startswith(".")}
+    visible = [name for name in next(os.walk(data_dir, onerror=_refuse))[1] if not name.startswith(".")]
+    below = {name.casefold(): name for name in visible}
     validation = [name for name in VALIDATION_NAMES if name in below]
     if len(validation) > 1:
         raise DataError(f"{data_dir}: both {validation[0]}/ and {validation[1]}/; only one can be the validation part")
-    folders = {}
-    if "train" in below:
-        folders["train"] = data_dir / "train"
-    if validation and ("train" in below or below <= set(PART_NAMES)):
-        folders["validation"] = data_dir / validation[0]
-    if "test" in below and ("train" in below or below <= set(PART_NAMES)):
-        folders["test"] = data_dir / "test"
-    return folders or {"train": data_dir}
+    others = sorted(below.keys() - set(PART_NAMES))
+    if "train" not in below and others:
+        return {"train": data_dir}
+    if others:
+        notes.append(
+            f"{data_dir}: {some(others)} not used; parts are called train, test, {', '.join(VALIDATION_NAMES)}"
+        )
+    named = {"train": "train", "validation": validation[0] if validation else "", "test": "test"}
+    return {part: data_dir / below[name] for part, name in named.items() if name in below} or {"train": data_dir}
 
 
 def scan_class_folders(folder: Path) -> ClassFolders:
@@ -86,6 +88,7 @@ def scan_class_folders(folder: Path) -> ClassFolders:
     Hidden files and folders are passed over; so are files that are no images, and links back to a folder above.
     """
     found = ClassFolders()
+    _require_readable_names(folder)
     _, folders, files = next(os.walk(folder, onerror=_refuse))
     for name in sorted([*folders, *files]):
         path = os.path.join(folder, name)
@@ -106,6 +109,14 @@ def _leads_back(path: str, folder: str | Path) -> bool:
     """Whether a folder is `folder` itself or one above it."""
     real = os.path.realpath(path)
     return os.path.commonpath([real, os.path.realpath(folder)]) == real
+
+
+def _require_readable_names(folder: Path) -> None:
+    """Names in another encoding than UTF-8, as old archives have them, could not be written into any result."""
+    for here, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+                raise DataError(f"{os.path.join(here, name)!a}: a name that is not UTF-8; rename it (convmv can)")
 
 
 def _images_below(class_folder: str, found: ClassFolders) -> list[str]:

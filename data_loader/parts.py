@@ -15,7 +15,7 @@ from base.base_data_loader import BaseDataLoader, LoaderOptions
 from data_loader.dataset import ImageData
 from data_loader.transforms import check_pixel_path, compose
 from utils.errors import ConfigError, DataError
-from utils.split import split_indices
+from utils.split import digest_of_part, split_indices
 
 DEFAULT_VALIDATION_SPLIT = 0.2
 
@@ -65,8 +65,11 @@ class ImageDataLoader(BaseDataLoader):
 
     Attributes:
         source: in words, where the images of this loader come from.
-        notes: lines for the log: what was passed over, which part a test uses.
+        notes: lines for the log: what was passed over.
+        tested_part: for a test on the part that was split off, a digest that tells whether it is the same.
     """
+
+    tested_part: dict[str, int | str] | None = None
 
     @abstractmethod
     def __init__(
@@ -92,6 +95,7 @@ class ImageDataLoader(BaseDataLoader):
             validation_split = 0 if parts.validation else DEFAULT_VALIDATION_SPLIT
         if not training:
             data, self.source = part_for_test(parts, validation_split, given.get("seed", 0))
+            self.tested_part = _digest_of_held_back(parts, validation_split, given.get("seed", 0))
             given.update(shuffle=False, drop_last=False, sampler=None)
             super().__init__(data.with_transform(evaluation), **given)
         elif parts.train is None:
@@ -131,6 +135,14 @@ def part_for_test(parts: Parts, validation_split: float | int, seed: int) -> tup
         return parts.train, f"all {len(parts.train)} images of {where}"
     _, indices = split_indices(parts.train.targets, validation_split, seed, parts.train.classes)
     return parts.train.subset(indices), f"the validation part of {where} ({len(indices)} images)"
+
+
+def _digest_of_held_back(parts: Parts, validation_split: float | int, seed: int) -> dict[str, int | str] | None:
+    """See `digest_of_part`; None where the test does not use a part that was split off."""
+    if parts.train is None or parts.test is not None or parts.validation is not None or not validation_split:
+        return None
+    _, indices = split_indices(parts.train.targets, validation_split, seed, parts.train.classes)
+    return digest_of_part([parts.train.sample_name(index) for index in range(len(parts.train))], indices)
 
 
 def _first_given(value: Sequence | None, default: Sequence) -> Sequence:

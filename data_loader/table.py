@@ -80,6 +80,10 @@ def _read_csv(csv_file: Path, columns: Columns) -> pd.DataFrame:
 def _part_of_rows(csv_file: Path, table: pd.DataFrame, columns: Columns) -> pd.Series:
     """The part that each row belongs to: train, validation or test."""
     if columns.split not in table.columns:
+        alike = [name for name in table.columns if name.casefold() == columns.split.casefold()]
+        if alike or columns.split != Columns().split:
+            hint = f"; did you mean '{alike[0]}'" if alike else f"; it has {some(list(table.columns), 10)}"
+            raise DataError(f"{csv_file}: no column '{columns.split}'{hint}")
         return pd.Series("train", index=table.index)
     known = {"train": "train", "test": "test", **dict.fromkeys(VALIDATION_NAMES, "validation")}
     parts = table[columns.split].str.strip().str.lower().map(known)

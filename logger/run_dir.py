@@ -64,6 +64,7 @@ class RunDir:
                 number += 1
                 continue
             except OSError as error:
+                run.remove_if_empty()
                 raise OutputError(f"{save_dir}: cannot write ({error.strerror}) (trainer.save_dir)") from None
             return run
 

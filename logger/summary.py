@@ -1,6 +1,7 @@
 """The first and the last lines of a run, and the small files that say what it was."""
 
 import platform
+import shlex
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -67,7 +68,7 @@ def first_lines(
         **({"weights": facts["weights"]} if "weights" in facts else {}),
         "training": f"{trainer['epochs']} epochs of {batches:,} batches, {learns_by}",
         "files": f"{shown(run.models)}, {shown(run.log)}",
-        "continue": f"python train.py -r {shown(run.models / 'last.pth')}",
+        "continue": f"python train.py -r {shlex.quote(shown(run.models / 'last.pth'))}",
     }
     return aligned(rows)
 
@@ -93,7 +94,7 @@ def last_lines(run: RunDir, monitor: Monitor, row: Mapping[str, float]) -> str:
         which: f"{int(row['epoch'])}: " + " ".join(f"{name} {value:.4f}" for name, value in (named or scores).items()),
         "results": f"{shown(run.log / 'results.csv')}, results.png beside it",
         "curves": f"tensorboard --logdir {shown(run.save_dir / 'log')}",
-        "test it": f"python test.py -r {shown(run.models / best)}",
+        "test it": f"python test.py -r {shlex.quote(shown(run.models / best))}",
     }
     return aligned(rows)
 

@@ -12,7 +12,7 @@ from model.metric import MetricSet
 from utils.errors import ConfigError
 
 # What torch, torchmetrics and one's own functions raise at shapes and types that they are not made for.
-_MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError)
+_MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError, AssertionError)
 
 
 @torch.inference_mode()
@@ -103,6 +103,21 @@ def check_judges(
     except _MISFITS as error:
         raise ConfigError(f"metrics: cannot judge {_shapes(logits_NK, targets_N)}: {_first_line(error)}") from error
     metrics.reset()
+
+
+def check_batch_of_one(model: nn.Module, image_1CHW: torch.Tensor) -> None:
+    """Finds out whether the last batch of an epoch, of one image, can be trained on: batch norm may need two.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    try:
+        copy.deepcopy(model).train()(image_1CHW)
+    except ValueError as error:
+        raise ConfigError(
+            f"data_loader.args.batch_size: leaves one image for the last batch, and {type(model).__name__} cannot be "
+            f"trained on one ({_first_line(error)}). Use another size, or drop_last"
+        ) from error
 
 
 def _shapes(logits_NK: torch.Tensor, targets_N: torch.Tensor) -> str:

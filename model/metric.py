@@ -136,7 +136,8 @@ class TorchMetric:
     def update(self, output_NK: torch.Tensor, target_N: torch.Tensor) -> None:
         """Adds one batch; an empty one changes nothing."""
         if len(output_NK) > 0:
-            self.metric.update(output_NK.detach(), target_N)
+            # Given raw scores, torchmetrics would decide batch by batch whether they are probabilities already.
+            self.metric.update(output_NK.detach().softmax(1), target_N)
 
     def compute(self) -> float:
         """The value over everything added, nan over nothing.

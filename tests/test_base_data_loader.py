@@ -129,8 +129,13 @@ def test_workers_never_change_the_result(persistent_workers):
         assert equal(list(worked), list(plain))
 
 
-def test_persistent_workers_without_workers_and_pinning_without_a_gpu_mean_nothing():
-    assert len(list(Loader(persistent_workers=True, pin_memory=not torch.cuda.is_available()))) == 4
+def test_persistent_workers_without_workers_are_refused():
+    with pytest.raises(ConfigError, match="persistent_workers: needs num_workers above 0"):
+        Loader(persistent_workers=True)
+
+
+def test_pinning_without_a_gpu_means_nothing():
+    assert len(list(Loader(pin_memory=not torch.cuda.is_available()))) == 4
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -77,9 +77,19 @@ def test_a_device_that_is_there_is_taken_whatever_n_gpu_says(machine, name, devi
     assert (chosen, notes) == (devices, [])
 
 
+def test_the_devices_of_the_config_that_are_there_are_used_with_a_note_on_the_others(machine):
+    machine(1)
+
+    chosen, notes = choose_devices("0,1", 1)
+
+    assert chosen == cuda(0)
+    assert "'cuda:1'" in notes[0]
+    assert "using the others" in notes[0]
+
+
 @pytest.mark.parametrize(
     ("num_there", "name", "missing"),
-    [(0, "cuda", 0), (0, "0", 0), (0, "cuda:1", 1), (1, "cuda:1", 1), (1, "0,1", 1), (2, "5,0", 5)],
+    [(0, "cuda", 0), (0, "0", 0), (0, "cuda:1", 1), (1, "cuda:1", 1), (1, "2,1", 2), (2, "5,7", 5)],
 )
 def test_a_missing_device_of_the_config_falls_back_to_the_cpu_with_a_note(machine, num_there, name, missing):
     machine(num_there)

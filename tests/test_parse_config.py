@@ -724,7 +724,7 @@ def test_a_checkpoint_brings_its_config_and_what_the_data_filled_in_is_filled_in
     assert config.resolved["arch"] == {"type": "MLP", "args": {}}
     assert config.resolved["lr_scheduler"]["args"] == {"pct_start": 0.25}
     assert config.changes == []
-    config.require_same_model()
+    config.require_same_model(training=True)
 
 
 def test_for_a_test_the_config_stays_as_it_was_trained(checkpoint):
@@ -738,11 +738,11 @@ def test_changes_at_a_resume_are_listed_with_old_and_new(checkpoint):
     config = from_args("-r", checkpoint, "trainer.epochs=9", "--lr", "0.5", "loss=cross_entropy")
 
     assert [(path, new) for path, _, new in config.changes] == [
-        ("loss", "cross_entropy"),
+        ("loss.type", "cross_entropy"),
         ("optimizer.args.lr", 0.5),
         ("trainer.epochs", 9),
     ]
-    config.require_same_model()
+    config.require_same_model(training=True)
 
 
 def test_a_section_that_is_removed_at_a_resume_is_one_change(checkpoint):
@@ -767,7 +767,7 @@ def test_what_a_checkpoint_cannot_follow_is_refused_with_what_would_do(checkpoin
     config = from_args("-r", checkpoint, word)
 
     with pytest.raises(CheckpointError, match=f"^{word.partition('=')[0]}.*that cannot change.*--weights"):
-        config.require_same_model()
+        config.require_same_model(training=True)
 
 
 def test_a_strangers_checkpoint_can_name_nothing_outside_the_tables(tmp_path):

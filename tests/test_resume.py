@@ -1,5 +1,6 @@
 """A run that is continued ends as the run that was not interrupted: bit for bit, in one folder, with one history."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -234,7 +235,7 @@ def test_a_longer_schedule_at_a_resume_is_followed_to_its_new_end(
         ("arch.args.batch_norm=false", r"arch\.args\.batch_norm"),
         ("name=other", r"name: the checkpoint .* has small"),
         ("seed=8", r"seed: the checkpoint .* has 7, now it is 8"),
-        ("arch=MLP", r"arch: the checkpoint"),
+        ("arch=MLP", r"arch\.type: the checkpoint .* has VGG, now it is MLP"),
         ("trainer.save_dir=/elsewhere", r"trainer\.save_dir"),
         (
             'optimizer={"type": "Adam", "args": {"lr": 0.1}}',
@@ -263,6 +264,31 @@ def test_other_classes_are_refused_by_name(small_config: Config, config_file: Co
 
     with pytest.raises(UserError, match=r"(?s)wolf.*--weights"):
         train.main(["-r", str(last), "trainer.epochs=4", f"data_loader.args.data_dir={other}"])
+
+
+def test_images_added_to_a_tree_that_was_split_are_noticed(
+    small_config: Config, config_file: ConfigFile, tmp_path: Path, shapes_dir: Path
+) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(shapes_dir / "train", tree)
+    config = small_config()
+    config["data_loader"]["args"] |= {"data_dir": str(tree), "validation_split": 0.25}
+    last = train.main(["-c", str(config_file(config))]).models_dir / "last.pth"
+    folder = next(tree.iterdir())
+    shutil.copy(next(folder.iterdir()), folder / "new.png")
+
+    with pytest.raises(CheckpointError, match="held back for validation cannot be told"):
+        train.main(["-r", str(last), "trainer.epochs=4"])
+
+
+def test_a_bare_name_is_the_same_as_its_section(small_config: Config, config_file: ConfigFile) -> None:
+    config = small_config(arch={"type": "MLP", "args": {}}, loss={"type": "cross_entropy"})
+    last = train.main(["-c", str(config_file(config))]).models_dir / "last.pth"
+    same_again = small_config(arch="MLP", loss="cross_entropy", trainer=config["trainer"] | {"epochs": 4})
+
+    continued = train.main(["-r", str(last), "-c", str(config_file(same_again))])
+
+    assert continued.epochs_done == 4
 
 
 def test_going_back_to_an_older_checkpoint_keeps_the_later_best_aside(

@@ -103,6 +103,21 @@ def test_the_validation_score_of_training_is_what_test_gives_on_those_images(
     assert "validation part" in metrics["images"]
 
 
+def test_a_tree_that_has_changed_cannot_be_tested_on_its_held_back_part(
+    small_config: Config, config_file: ConfigFile, judge: Any, tmp_path: Path, shapes_dir: Path
+) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(shapes_dir / "train", tree)
+    config = small_config()
+    config["data_loader"]["args"] |= {"data_dir": str(tree), "validation_split": 0.25}
+    last = train.main(["-c", str(config_file(config))]).models_dir / "last.pth"
+    folder = next(tree.iterdir())
+    shutil.copy(next(folder.iterdir()), folder / "new.png")
+
+    with pytest.raises(DataError, match="cannot be told from the part that was trained on"):
+        judge(["-r", str(last)])
+
+
 def test_another_folder_is_judged_whole_with_classes_matched_by_name(
     trained: Any, judge: Any, tmp_path: Path, shapes_dir: Path
 ) -> None:

@@ -199,6 +199,22 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
         ConfigError,
         "cannot take training images",
     ),
+    "a transform that fails": (
+        {"data_loader.args.transform": [{"type": "RandomCrop", "args": {"size": 300}}]},
+        DataError,
+        "a training transform or collate_fn fails",
+    ),
+    "one image for the last batch": (
+        {"arch": {"type": "resnet18"}, "data_loader.args.batch_size": 71},
+        ConfigError,
+        "leaves one image for the last batch",
+    ),
+    "a schedule of another length": (
+        {"lr_scheduler": {"type": "OneCycleLR", "args": {"total_steps": 3}, "interval": "step"}},
+        ConfigError,
+        "made for 3 steps, and this run has 24",
+    ),
+    "a name for a score that is none": ({"metrics": [{"type": "accuracy", "name": 5}]}, ConfigError, "must be a word"),
     "missing section": ({"loss": None}, ConfigError, "loss"),
 }
 
@@ -234,6 +250,17 @@ def test_class_weights_and_a_schedule_by_score_work_as_written(small_config: Con
 
     assert trained.learner.criterion.function.weight.tolist() == [1, 2, 3.5]
     assert trained.learner.schedule.scheduler.mode == "max"
+
+
+def test_a_loss_that_is_no_number_is_said_at_the_end(
+    small_config: Config, config_file: ConfigFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small_config(optimizer={"type": "SGD", "args": {"lr": 1e30}}, lr_scheduler=None)
+
+    trained = train.main(["-c", str(config_file(config))])
+
+    assert "the training loss is not finite since epoch 1" in capsys.readouterr().out
+    assert trained.monitor.best is None
 
 
 def test_all_problems_are_told_at_once(small_config: Config, config_file: ConfigFile) -> None:

@@ -1,6 +1,7 @@
 """One epoch and one step of training, whole and visible. The outer loop is base/base_trainer.py."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -13,6 +14,7 @@ from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, 
 from logger.progress import Progress
 from trainer.evaluate import Evaluation, MeanLoss, evaluate
 from trainer.pixels import PixelsToInput
+from utils.device import shared_by
 from utils.seed import seed_step
 
 log = logging.getLogger("run")
@@ -38,11 +40,8 @@ class Trainer(BaseTrainer):
         )
         self.len_epoch = options.len_epoch or len(self.train_loader)
         self.to_input = PixelsToInput(self.train_loader.mean, self.train_loader.std, self.device, context.layout)
-        self.network: nn.Module = learner.model.to(  # type: ignore[call-overload]
-            device=self.device, memory_format=context.layout
-        )
-        if len(context.devices) > 1:
-            self.network = nn.DataParallel(learner.model, device_ids=[device.index for device in context.devices])
+        model = learner.model.to(device=self.device, memory_format=context.layout)  # type: ignore[call-overload]
+        self.network = shared_by(model, context.devices)
         for part in (learner.criterion, learner.train_metrics, learner.valid_metrics):
             part.to(self.device)
         self.last_evaluation: Evaluation | None = None
@@ -98,8 +97,11 @@ class Trainer(BaseTrainer):
         return self.last_evaluation.scores
 
     def closing_warnings(self) -> list[str]:
-        """Of the last validation."""
-        return self.last_evaluation.warnings() if self.last_evaluation is not None else []
+        """On the last validation, and on a loss that is no number any more."""
+        lines = self.last_evaluation.warnings() if self.last_evaluation is not None else []
+        losses = self.recorder.history.frame.set_index("epoch")["train/loss"]
+        broken = [epoch for epoch, loss in losses.items() if not math.isfinite(loss)]
+        return [f"the training loss is not finite since epoch {epoch}" for epoch in broken[:1]] + lines
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         """Exactly `len_epoch` batches: the training images are gone through again and again, without a seam."""

@@ -60,6 +60,8 @@ def parse_words(
 
 
 def _from_current_folder(path: KeyPath, value: Any, root: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _from_current_folder((*path, key), item, root) for key, item in value.items()}
     is_path = isinstance(value, str | Path) and str(path[-1]).endswith(("_dir", "_file"))
     if not is_path or Path.cwd() == root:
         return str(value) if isinstance(value, Path) else value

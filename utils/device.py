@@ -1,6 +1,7 @@
 """Which device a run uses: from `-d`, from the config's `device`, or from `n_gpu`. Called by the entry scripts."""
 
 import torch
+from torch import nn
 
 from utils.errors import DeviceError
 
@@ -34,7 +35,9 @@ def choose_devices(device: str, n_gpu: int, *, by_command_line: bool = False) ->
             message = f"no such device 'cuda:{missing[0]}': this machine has {available} CUDA device(s)"
             if by_command_line:
                 raise DeviceError(f"-d {device}: {message}. Use -d cpu")
-            indices, note = [], [f"device {device}: {message}; using the CPU"]
+            indices = [index for index in indices if index < available]
+            used = "using the others" if indices else "using the CPU"
+            note = [f"device {device}: {message}; {used}"]
     return [torch.device("cuda", index) for index in indices] or [torch.device("cpu")], note
 
 
@@ -52,6 +55,13 @@ def _parse(device: str) -> list[int]:
     if min(indices) < 0 or len(set(indices)) < len(indices):
         raise DeviceError(f"'{device}' is not a device: use auto, cpu, cuda:1, or indices of GPUs such as 0 or 0,1")
     return indices
+
+
+def shared_by(model: nn.Module, devices: list[torch.device]) -> nn.Module:
+    """The model, whose batches are shared by several GPUs where there are several; its state stays its own."""
+    if len(devices) == 1:
+        return model
+    return nn.DataParallel(model, device_ids=[device.index for device in devices])
 
 
 def describe(device: torch.device) -> str:
