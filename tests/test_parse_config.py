@@ -18,7 +18,7 @@ from parse_config import ROOT, ConfigParser
 from trainer.schedule import NoSchedule
 from utils.checkpoint import save_checkpoint
 from utils.command_line import CustomArgs, Parser
-from utils.config_file import set_by_path, to_json
+from utils.config_file import ABSENT, set_by_path, to_json
 from utils.errors import CheckpointError, ConfigError
 
 FLAGS = [
@@ -738,7 +738,7 @@ def test_changes_at_a_resume_are_listed_with_old_and_new(checkpoint):
     config = from_args("-r", checkpoint, "trainer.epochs=9", "--lr", "0.5", "loss=cross_entropy")
 
     assert [(path, new) for path, _, new in config.changes] == [
-        ("loss.type", "cross_entropy"),
+        ("loss.args.label_smoothing", ABSENT),
         ("optimizer.args.lr", 0.5),
         ("trainer.epochs", 9),
     ]
