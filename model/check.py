@@ -132,7 +132,7 @@ def _first_line(error: Exception) -> str:
 def choose_layout(model: nn.Module, image_CHW: torch.Tensor) -> torch.memory_format:
     """How images and weights lie in memory: channels last, unless the model cannot take that.
 
-    Channels last makes convolutions 1.4 times faster on a CPU (benchmarks/layout.py). A model that flattens with
+    Channels last makes convolutions about 1.5 times faster on a CPU (benchmarks/layout.py). A model that flattens with
     `x.view(...)`, as many that were written for pytorch-template do, only works with the other layout.
 
     Args:
