@@ -38,13 +38,14 @@ def main(words: Sequence[str] | None = None) -> dict[str, float]:
 
     loader, source = open_test_images(config)
     model = config.init_model(pretrained=False)
-    check_model(model, loader.first_image(), len(checkpoint["classes"]))
+    image_CHW = loader.first_image()
+    check_model(model, image_CHW, len(checkpoint["classes"]))
     try:
         model.load_state_dict(checkpoint["model"])
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise CheckpointError(f"{config.resume}: its weights do not fit its own config: {reason}") from None
-    layout = choose_layout(model, loader.first_image())
+    layout = choose_layout(model, image_CHW)
     model.to(device=devices[0], memory_format=layout)
     criterion, (metrics, metric_notes) = config.init_criterion(), config.init_metrics(len(loader.classes))
     criterion.to(devices[0])

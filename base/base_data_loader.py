@@ -169,7 +169,8 @@ class BaseDataLoader(DataLoader, ABC):
         if self.validation_indices is None:
             return None
         name_of = getattr(self.samples, "sample_name", str)
-        return digest_of_part([name_of(index) for index in range(len(self.samples))], self.validation_indices)
+        names = [name_of(index) for index in range(len(self.samples))]
+        return digest_of_part(names, [names[index] for index in self.validation_indices.tolist()])
 
     @property
     def num_samples(self) -> int:

@@ -95,7 +95,9 @@ class ImageDataLoader(BaseDataLoader):
             validation_split = 0 if parts.validation else DEFAULT_VALIDATION_SPLIT
         if not training:
             data, self.source = part_for_test(parts, validation_split, given.get("seed", 0))
-            self.tested_part = _digest_of_held_back(parts, validation_split, given.get("seed", 0))
+            is_split_off = all(data is not part for part in (parts.test, parts.validation, parts.train))
+            if is_split_off and parts.train is not None:
+                self.tested_part = digest_of_part(_names(parts.train), _names(data))
             given.update(shuffle=False, drop_last=False, sampler=None)
             super().__init__(data.with_transform(evaluation), **given)
         elif parts.train is None:
@@ -137,12 +139,8 @@ def part_for_test(parts: Parts, validation_split: float | int, seed: int) -> tup
     return parts.train.subset(indices), f"the validation part of {where} ({len(indices)} images)"
 
 
-def _digest_of_held_back(parts: Parts, validation_split: float | int, seed: int) -> dict[str, int | str] | None:
-    """See `digest_of_part`; None where the test does not use a part that was split off."""
-    if parts.train is None or parts.test is not None or parts.validation is not None or not validation_split:
-        return None
-    _, indices = split_indices(parts.train.targets, validation_split, seed, parts.train.classes)
-    return digest_of_part([parts.train.sample_name(index) for index in range(len(parts.train))], indices)
+def _names(data: ImageData) -> list[str]:
+    return [data.sample_name(index) for index in range(len(data))]
 
 
 def _first_given(value: Sequence | None, default: Sequence) -> Sequence:

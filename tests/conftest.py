@@ -1,6 +1,7 @@
 """What tests share: one thread, so that results are the same anywhere; no network; real images where they are."""
 
 import json
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,16 @@ def small_config(shapes_dir: Path, tmp_path: Path) -> Callable[..., dict[str, An
             "trainer": {"epochs": 3, "save_dir": str(tmp_path / "saved"), "tensorboard": False, "verbosity": 0},
         } | sections
 
+    return config
+
+
+@pytest.fixture
+def tree_config(small_config: Callable[..., dict[str, Any]], shapes_dir: Path, tmp_path: Path) -> dict[str, Any]:
+    """A whole config on one tree of class folders, a copy of its own, of which a quarter is held back."""
+    tree = tmp_path / "tree"
+    shutil.copytree(shapes_dir / "train", tree)
+    config = small_config()
+    config["data_loader"]["args"] |= {"data_dir": str(tree), "validation_split": 0.25}
     return config
 
 

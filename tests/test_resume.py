@@ -267,14 +267,11 @@ def test_other_classes_are_refused_by_name(small_config: Config, config_file: Co
 
 
 def test_images_added_to_a_tree_that_was_split_are_noticed(
-    small_config: Config, config_file: ConfigFile, tmp_path: Path, shapes_dir: Path
+    tree_config: dict[str, Any], config_file: ConfigFile
 ) -> None:
-    tree = tmp_path / "tree"
-    shutil.copytree(shapes_dir / "train", tree)
-    config = small_config()
-    config["data_loader"]["args"] |= {"data_dir": str(tree), "validation_split": 0.25}
+    config = tree_config
     last = train.main(["-c", str(config_file(config))]).models_dir / "last.pth"
-    folder = next(tree.iterdir())
+    folder = next(Path(config["data_loader"]["args"]["data_dir"]).iterdir())
     shutil.copy(next(folder.iterdir()), folder / "new.png")
 
     with pytest.raises(CheckpointError, match="held back for validation cannot be told"):

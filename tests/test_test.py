@@ -84,12 +84,9 @@ def plain_loop(trained: Any, folder: Path) -> tuple[float, float]:
 
 
 def test_the_validation_score_of_training_is_what_test_gives_on_those_images(
-    small_config: Config, config_file: ConfigFile, judge: Any, tmp_path: Path, shapes_dir: Path
+    tree_config: dict[str, Any], config_file: ConfigFile, judge: Any, tmp_path: Path
 ) -> None:
-    tree = tmp_path / "tree"
-    shutil.copytree(shapes_dir / "train", tree)
-    config = small_config()
-    config["data_loader"]["args"] |= {"data_dir": str(tree), "validation_split": 0.25}
+    config = tree_config
     trained = train.main(["-c", str(config_file(config))])
 
     scores = judge(["-r", str(trained.models_dir / "last.pth"), "--out", str(tmp_path / "out")])
@@ -104,14 +101,11 @@ def test_the_validation_score_of_training_is_what_test_gives_on_those_images(
 
 
 def test_a_tree_that_has_changed_cannot_be_tested_on_its_held_back_part(
-    small_config: Config, config_file: ConfigFile, judge: Any, tmp_path: Path, shapes_dir: Path
+    tree_config: dict[str, Any], config_file: ConfigFile, judge: Any, tmp_path: Path
 ) -> None:
-    tree = tmp_path / "tree"
-    shutil.copytree(shapes_dir / "train", tree)
-    config = small_config()
-    config["data_loader"]["args"] |= {"data_dir": str(tree), "validation_split": 0.25}
+    config = tree_config
     last = train.main(["-c", str(config_file(config))]).models_dir / "last.pth"
-    folder = next(tree.iterdir())
+    folder = next(Path(config["data_loader"]["args"]["data_dir"]).iterdir())
     shutil.copy(next(folder.iterdir()), folder / "new.png")
 
     with pytest.raises(DataError, match="cannot be told from the part that was trained on"):

@@ -54,17 +54,17 @@ def split_without_classes(num_samples: int, size: float, seed: int) -> tuple[tor
     return split_indices(torch.zeros(num_samples, dtype=torch.int64), size, seed_for(seed, "unknown classes"), ["?"])
 
 
-def digest_of_part(names: list[str], indices: torch.Tensor) -> dict[str, int | str]:
+def digest_of_part(names: list[str], held_back: list[str]) -> dict[str, int | str]:
     """Tells whether the same samples are held back: their number, that of all samples, and a digest of their names.
 
     Args:
         names: of all samples; paths count from the folder that all of them share, so that a copy counts as the same.
-        indices: of the part.
+        held_back: the names in the part, in its order.
     """
     shared = os.path.commonpath(names) if len(names) > 1 and all(map(os.path.isabs, names)) else ""
-    held = "\n".join(names[index].removeprefix(shared) for index in indices.tolist())
+    held = "\n".join(name.removeprefix(shared) for name in held_back)
     digest = hashlib.blake2b(held.encode(), digest_size=8).hexdigest()
-    return {"num_held_back": len(indices), "num_samples": len(names), "digest": digest}
+    return {"num_held_back": len(held_back), "num_samples": len(names), "digest": digest}
 
 
 def _quotas(counts: dict[int, int], num_wanted: int) -> dict[int, int]:
