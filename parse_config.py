@@ -5,8 +5,10 @@ up and what it must be. Everything is checked before anything is built, and no f
 """
 
 import argparse
-import dataclasses
-from collections.abc import Mapping, Sequence
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,79 +18,37 @@ from torch import nn
 import data_loader.menu
 import model.menu
 import trainer.menu
-from base.base_trainer import TrainerOptions
-from logger.run_dir import is_folder_name
+from base.run_plan import TOP_LEVEL, Planner, learning_rate, stand_in_optimizer
+from base.training_parts import TrainerOptions
 from model.build import build_criterion, build_metrics, build_model
 from model.loss import Criterion
 from model.metric import MetricSet
-from trainer.schedule import NoSchedule, Schedule
+from trainer.schedule import NoSchedule, Schedule, remarks_on
 from utils.checkpoint import load_checkpoint
-from utils.command_line import CustomArgs, parse_words
-from utils.config_check import Plan, Section, plan_section
-from utils.config_file import differences, freeze, get_by_path, merge, read_json, set_by_path, suggest, thaw
-from utils.config_resume import comparable, without
-from utils.config_signature import REQUIRED, checked_arguments, checked_value, parameters_of
-from utils.config_table import Table
-from utils.errors import CheckpointError, ConfigError
+from utils.command_line import ROOT, Command
+from utils.config_check import Checker
+from utils.config_layers import LayeredConfig, Origin, Problem, with_origins
+from utils.config_resume import comparable, require_plain, without
+from utils.config_schema import json_schema, schema_text
+from utils.config_table import check_allowed
+from utils.config_tree import differences, freeze, get_by_path, path_of, thaw, to_json
+from utils.errors import CheckpointError, ConfigError, DataError
 
-ROOT = Path(__file__).resolve().parent
-
-_SCHEDULER = Table("a learning-rate scheduler", ("torch.optim.lr_scheduler",), "torch.optim.lr_scheduler:LRScheduler")
-SECTIONS = {
-    **data_loader.menu.SECTIONS,
-    **model.menu.SECTIONS,
-    **trainer.menu.SECTIONS,
-    "optimizer": Section(
-        Table(
-            "an optimizer",
-            ("torch.optim",),
-            "torch.optim:Optimizer",
-            refused={
-                "LBFGS": "it runs the model several times a step, which this training loop does not",
-                "SparseAdam": "it takes sparse gradients, and images give dense ones",
-            },
-        ),
-        given=frozenset({"params"}),
-    ),
-    "lr_scheduler": Section(
-        _SCHEDULER,
-        given=frozenset({"optimizer"}),
-        offered=frozenset({"epochs", "steps_per_epoch", "max_lr", "mode"}),
-        keys=frozenset({"interval"}),
-    ),
-}
-NESTED = {
-    **data_loader.menu.NESTED,
-    "schedulers": Section(_SCHEDULER, given=frozenset({"optimizer"})),
-}
-TOP_LEVEL: dict[str, tuple[Any, Any]] = {
-    "$schema": (str | None, None),
-    "name": (str, REQUIRED),
-    "seed": (int, 123),
-    "device": (str, "auto"),
-    "n_gpu": (int, 1),
-    "arch": (None, REQUIRED),
-    "weights_file": (Path | None, None),
-    "data_loader": (None, REQUIRED),
-    "optimizer": (None, REQUIRED),
-    "loss": (None, REQUIRED),
-    "metrics": (list, REQUIRED),
-    "lr_scheduler": (None, None),
-    "trainer": (dict, REQUIRED),
-}
+SECTIONS = {**data_loader.menu.SECTIONS, **model.menu.SECTIONS, **trainer.menu.SECTIONS}
+NESTED = {**data_loader.menu.NESTED, **trainer.menu.NESTED}
 FIXED_ON_RESUME = ("name", "arch", "weights_file", "trainer.save_dir", "optimizer.type")
 # Another of these would move images from the validation part into the training part.
 FIXED_WHILE_TRAINING = ("seed", "data_loader.args.validation_split")
+Changes = list[tuple[str, Any, Any]]
 
 
 class ConfigParser:
     """One experiment's settings, checked and read-only, and the objects they describe.
 
     Args:
-        config: plain data.
+        config: plain data, or layers of it that know where each value was written.
         checkpoint: that the config came with, where a run is continued or tested.
-        resume: the checkpoint's file.
-        device_by_command_line: then a missing device is an error.
+        args: the parsed command line.
 
     Raises:
         ConfigError: everything that is wrong, at once.
@@ -96,64 +56,74 @@ class ConfigParser:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        config: Mapping[str, Any] | LayeredConfig,
         *,
         checkpoint: Mapping[str, Any] | None = None,
-        resume: Path | None = None,
-        device_by_command_line: bool = False,
+        args: argparse.Namespace | None = None,
     ):
         self.checkpoint = checkpoint
-        self.resume = resume
-        self.device_by_command_line = device_by_command_line
-        self.changes: list[tuple[str, Any, Any]] = []
-        self.args = argparse.Namespace()
+        self.args = args or argparse.Namespace(resume=None, device=None, allow=[])
+        self.resume: Path | None = self.args.resume
+        self.changes: Changes = []
         self.offered_paths: list[str] = []
-        self.plans: dict[str, Plan] = {}
-        self.metric_plans: list[tuple[str, Plan]] = []
-        filled = thaw(config)
-        problems = _check_top_level(filled)
-        problems += self._plan(filled)
-        if problems:
-            number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-            raise ConfigError("\n".join([*problems, f"{number} in the config; nothing was started."]))
-        self.resolved: dict[str, Any] = filled
-        self.config = freeze(filled)
+        self.layers = config if isinstance(config, LayeredConfig) else LayeredConfig(config)
+        self.resolved: dict[str, Any] = thaw(self.layers.data)
+        self.resolved.pop("$schema", None)  # is relative to the file that it stood in
+        self.checker = Checker(self.layers, NESTED, ROOT, self.args.allow)
+        planner = Planner(self.resolved, self.checker, SECTIONS)
+        self.plans, self.metric_plans, self.trainer_options = planner.plan()
+        self.config = freeze(self.resolved)
 
     @classmethod
-    def from_args(
-        cls,
-        parser: argparse.ArgumentParser,
-        options: Sequence[CustomArgs] = (),
-        words: Sequence[str] | None = None,
-        *,
-        training: bool = True,
-    ) -> "ConfigParser":
-        """Reads the command line: the checkpoint's config, then -c, then KEY=VALUE words, then short flags and -d.
+    def from_args(cls, command: Command, *, training: bool = True) -> "ConfigParser":
+        """Puts the config together: the checkpoint's, then the file's and its bases', then the command line's.
+
+        Leaves the process where the command only asks to print something.
 
         Args:
-            parser: a `Parser`, perhaps with more options of the script's own.
-            options: short flags for keys.
-            words: instead of `sys.argv`.
+            command: what was typed.
             training: what the data had filled into a checkpoint's config (see `offer`) will be filled in anew.
         """
-        args, overrides = parse_words(parser, options, words, ROOT)
-        if args.config is None and args.resume is None:
-            raise ConfigError("command line: give -c CONFIG to start a run, or -r CHECKPOINT to continue or test one")
+        args = command.args
+        if args.schema:
+            sys.stdout.write(schema_text(schema()))
+            raise SystemExit(0)
+        check_allowed(args.allow)
+        layers, before, offered = LayeredConfig(), {}, []
         checkpoint = load_checkpoint(args.resume) if args.resume is not None else None
-        before = thaw(checkpoint["config"]) if checkpoint is not None else {}
-        config = without(before, checkpoint["offered"]) if checkpoint is not None and training else before
-        if args.config is not None:
-            config = merge(config, read_json(args.config).data)
-        for path, value in overrides:
-            config = set_by_path(config, path, value)
-        parsed = cls(config, checkpoint=checkpoint, resume=args.resume, device_by_command_line=args.device is not None)
-        parsed.args = args
         if checkpoint is not None:
-            parsed.changes = differences(*comparable(before, parsed.resolved, checkpoint["offered"]))
-        return parsed
+            require_plain(checkpoint, args.resume)
+            before, offered = thaw(checkpoint["config"]), checkpoint["offered"]
+            layers.lay(without(before, offered) if training else before, Origin(f"the config in {args.resume}"))
+        for document in command.documents:
+            layers.lay(document.data, document)
+        for override in command.overrides:
+            layers.set(*override)
+        layers.resolve()
+        try:
+            config = cls(layers, checkpoint=checkpoint, args=args)
+        except ConfigError:
+            _print(layers, layers.data, args)
+            raise
+        if _print(layers, config.resolved, args):
+            raise SystemExit(0)
+        if checkpoint is not None:
+            config.changes = differences(*comparable(before, config.resolved, offered))
+        return config
 
     def __getitem__(self, name: str) -> Any:
         return self.config[name]
+
+    @contextmanager
+    def locating(self) -> Iterator[None]:
+        """Adds file and line to what is found wrong with the config, or its data, while objects are built and tried."""
+        try:
+            yield
+        except ConfigError as error:
+            if not error.path:
+                raise
+            also = path_of(error.also) if error.also else None
+            raise self.layers.error([Problem(path_of(error.path), error.message, also)]) from error.__cause__
 
     def require_same_model(self, *, training: bool) -> None:
         """Refuses what a checkpoint cannot follow.
@@ -177,20 +147,27 @@ class ConfigParser:
     @property
     def learning_rate(self) -> float:
         """Of the optimizer, by the config or by its own default."""
-        plan = self.plans["optimizer"]
-        return plan.args.get("lr", parameters_of(plan.target)["lr"].default)
+        return learning_rate(self.plans["optimizer"])
 
     def offer(self, **values: Any) -> None:
         """Tells what only the data knows, such as `num_classes`, or what another section says already.
 
         It is used where a constructor takes it and the config is silent, and then written into `resolved`, so that
         the saved config says it.
+
+        Raises:
+            ConfigError: the config says otherwise of the data.
         """
         plateau = "lr_scheduler" in self.plans and self.plans["lr_scheduler"].type_name == "ReduceLROnPlateau"
         if plateau and self.trainer_options.monitor.startswith("max "):
             values["mode"] = (
                 "max"  # it watches what the monitor watches; other schedulers mean something else by `mode`
             )
+        for name, what in (("num_classes", "classes"), ("in_channels", "channels")):
+            asked = self.plans["arch"].args.get(name)
+            if name in values and asked not in (None, values[name]):
+                message = f"{asked}, yet the data has {values[name]} {what}; leave it out and it is taken from the data"
+                raise ConfigError(message, f"arch.args.{name}", "data_loader")
         for section, plan in self.plans.items():
             for name in sorted(SECTIONS[section].offered & values.keys()):
                 if plan.takes(name) and name not in plan.args:
@@ -200,21 +177,29 @@ class ConfigParser:
                     plan.args[name] = values[name]
                     self.offered_paths.append(f"{section}.args.{name}")
 
-    def require_schedule_of_this_length(self, num_steps: int) -> None:
-        """Refuses a OneCycleLR that would end before the run does, or long after.
+    def remarks_on_schedule(self, num_steps: int) -> list[str]:
+        """What is odd about the schedule for a run of this length, with file and line; it may be meant.
 
         Args:
             num_steps: how often the scheduler will be stepped in the whole run.
+
+        Raises:
+            ConfigError: a OneCycleLR would end before the run does, or long after.
         """
         plan = self.plans.get("lr_scheduler")
-        if plan is None or plan.type_name != "OneCycleLR":
-            return
-        total = plan.args.get("total_steps") or plan.args["epochs"] * plan.args["steps_per_epoch"]
-        if total != num_steps:
+        if plan is None:
+            return []
+        total = plan.args.get("total_steps") or plan.args.get("epochs", 0) * plan.args.get("steps_per_epoch", 0)
+        if plan.type_name == "OneCycleLR" and total != num_steps:
             raise ConfigError(
-                f"lr_scheduler.args: OneCycleLR is made for {total} steps, and this run has {num_steps}; leave epochs, "
-                f"steps_per_epoch and total_steps out, and they are filled in"
+                f"OneCycleLR is made for {total} steps, and this run has {num_steps}; leave epochs, steps_per_epoch "
+                f"and total_steps out, and they are filled in",
+                "lr_scheduler.args",
             )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the order of steps, which here no optimizer takes
+            remarks = remarks_on(plan.build(optimizer=stand_in_optimizer()), num_steps, self.interval)
+        return [self.layers.text(Problem((*plan.path, *path), message)) for path, message in remarks]
 
     def offered_changes(self) -> list[str]:
         """Paths of what was filled in otherwise than in the checkpoint, such as the steps of a longer schedule."""
@@ -223,8 +208,15 @@ class ConfigParser:
         return [path for path, keys in paths if get_by_path(before, keys) != get_by_path(self.resolved, keys)]
 
     def init_obj(self, section: str, **given: Any) -> Any:
-        """Builds what a section describes; of `given` it receives what its constructor takes."""
-        return self.plans[section].build(**given)
+        """Builds what a section describes; of `given` it receives what its constructor takes.
+
+        What one's own class raises keeps its traceback, with a line on where the config names it.
+        """
+        with self.checker.noting((section,)):
+            try:
+                return self.plans[section].build(**given)
+            except DataError as error:
+                raise DataError(f"{error}\n  (the {section} at {self.layers.where((section,))})") from error.__cause__
 
     def init_ftn(self, section: str, **given: Any) -> Any:
         """The same for a section that may name a function: the function with its arguments set, or the object."""
@@ -232,15 +224,18 @@ class ConfigParser:
 
     def init_model(self, *, pretrained: bool = True) -> nn.Module:
         """The network; without `pretrained` the config's `weights` are not fetched, because others will be loaded."""
-        return build_model(self.plans["arch"], pretrained=pretrained)
+        with self.checker.noting(("arch",)):
+            return build_model(self.plans["arch"], pretrained=pretrained)
 
     def init_criterion(self) -> Criterion:
         """The loss, as training and evaluation use it."""
-        return build_criterion(self.plans["loss"])
+        with self.checker.noting(("loss",)):
+            return build_criterion(self.plans["loss"])
 
     def init_metrics(self, num_classes: int) -> tuple[MetricSet, list[str]]:
         """The metrics, and lines on each that asks for more classes than there are and was cut to those."""
-        return build_metrics(self.metric_plans, num_classes)
+        with self.checker.noting(("metrics",)):
+            return build_metrics(self.metric_plans, num_classes)
 
     def init_schedule(self, optimizer: torch.optim.Optimizer, *, has_validation: bool) -> Schedule | NoSchedule:
         """The schedule of the learning rate; ReduceLROnPlateau watches what the monitor does, or else the loss."""
@@ -250,79 +245,16 @@ class ConfigParser:
         watched = monitor[1] if len(monitor) == 2 else "val_loss" if has_validation else "train_loss"
         return Schedule(self.init_obj("lr_scheduler", optimizer=optimizer), self.interval, watched)
 
-    def _plan(self, config: dict[str, Any]) -> list[str]:
-        """Makes the plans of all sections; gives the problems."""
-        problems = []
-        for name, section in SECTIONS.items():
-            spec = config.get(name)
-            if name in ("metrics", "trainer") or spec is None:
-                continue
-            plan, found = plan_section(spec, name, section, NESTED, ROOT)
-            problems += found
-            if plan is not None:
-                self.plans[name] = plan
-        interval = get_by_path(config, ("lr_scheduler", "interval"), "epoch")
-        if interval not in ("epoch", "step"):
-            problems.append(f"lr_scheduler.interval: 'epoch' or 'step', got {interval!r}")
-        if "optimizer" in self.plans and "lr_scheduler" in self.plans:
-            max_lr = self.plans["lr_scheduler"].args.get("max_lr", self.learning_rate)
-            if self.plans["lr_scheduler"].type_name == "OneCycleLR" and max_lr != self.learning_rate:
-                problems.append(
-                    f"lr_scheduler.args.max_lr: {max_lr}, yet optimizer.args.lr is {self.learning_rate}, which "
-                    f"OneCycleLR would not use; leave max_lr out"
-                )
-        return problems + self._plan_metrics(config) + self._plan_trainer(config)
 
-    def _plan_metrics(self, config: dict[str, Any]) -> list[str]:
-        problems: list[str] = []
-        specs = config.get("metrics")
-        for index, spec in enumerate(specs if isinstance(specs, list) else []):
-            plan, found = plan_section(spec, f"metrics.{index}", SECTIONS["metrics"], NESTED, ROOT)
-            problems += found
-            if plan is not None:
-                name = spec.get("name", plan.type_name) if isinstance(spec, Mapping) else plan.type_name
-                if not isinstance(name, str) or not name.isidentifier():
-                    problems.append(f"metrics.{index}.name: must be a word of letters, digits and _, got {name!r:.80}")
-                elif name in ("loss", *[taken for taken, _ in self.metric_plans]):
-                    problems.append(f"metrics.{index}: a score named '{name}' is there already; give a \"name\"")
-                self.metric_plans.append((name, plan))
-        return problems
-
-    def _plan_trainer(self, config: dict[str, Any]) -> list[str]:
-        spec = config.get("trainer")
-        if not isinstance(spec, dict):
-            return []
-        object_spec = {"type": spec.get("type", "Trainer"), "args": spec.get("args", {})}
-        plan, problems = plan_section(object_spec, "trainer", SECTIONS["trainer"], NESTED, ROOT)
-        if plan is not None:
-            self.plans["trainer"] = plan
-        values = {key: value for key, value in spec.items() if key not in ("type", "args")}
-        options, found = checked_arguments(TrainerOptions, values, "trainer", supplied=set(), given=set())
-        found = [problem.replace("trainer.args", "trainer").replace("TrainerOptions", "trainer") for problem in found]
-        if not found:
-            self.trainer_options = TrainerOptions(**options)
-            save_dir = ROOT / self.trainer_options.save_dir.expanduser()
-            self.trainer_options = dataclasses.replace(self.trainer_options, save_dir=save_dir)
-        return problems + found
+def schema() -> dict[str, Any]:
+    """The JSON Schema of configs, for editors."""
+    return json_schema(TOP_LEVEL, SECTIONS, NESTED, TrainerOptions)
 
 
-def _check_top_level(config: dict[str, Any]) -> list[str]:
-    """Fills in what may be left out; gives the problems."""
-    problems = [f"{key}: unknown key.{suggest(key, TOP_LEVEL)}" for key in config if key not in TOP_LEVEL]
-    for key, (annotation, default) in TOP_LEVEL.items():
-        if key in config and config[key] is None and default is REQUIRED:
-            problems.append(f"{key}: must not be null")
-        elif key in config:
-            problems += checked_value(config[key], annotation, key)[1]
-        elif default is REQUIRED:
-            problems.append(f"{key}: missing")
-        elif key != "$schema":
-            config[key] = default
-    name = config.get("name")
-    if isinstance(name, str) and not is_folder_name(name):
-        problems.append(f"name: {name!r} must be a folder's name, without / and \\")
-    if isinstance(config["n_gpu"], int) and config["n_gpu"] < 0:
-        problems.append(f"n_gpu: must not be negative, got {config['n_gpu']}")
-    if isinstance(config["seed"], int) and not -(2**63) <= config["seed"] < 2**63:
-        problems.append(f"seed: must fit into 64 bits, got {config['seed']}")
-    return problems
+def _print(layers: LayeredConfig, config: dict[str, Any], args: argparse.Namespace) -> bool:
+    """Prints the config if the command line asks for it; says whether it did."""
+    if args.print_origins:
+        sys.stdout.write(with_origins(layers, config) + "\n")
+    elif args.print_config:
+        sys.stdout.write(to_json(config))
+    return args.print_config or args.print_origins

@@ -3,9 +3,28 @@
 The file brings everything but the images: network, weights, class names, preprocessing, and where the images were.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
+
+from utils.command_line import Command, CustomArgs, Parser
+from utils.errors import CheckpointError, ConfigError, DataError, OutputError, exit_on_user_error
+
+SHORT_FLAGS = [CustomArgs(["--bs", "--batch_size"], int, "data_loader.args.batch_size")]
+
+
+def read_words(words: Sequence[str] | None = None) -> Command:
+    """The command line, and the config files that it names."""
+    parser = Parser(prog="test.py", description=__doc__)
+    parser.add_argument("--out", metavar="DIR", type=Path, help="where results go; beside the run's log by default")
+    return parser.read(SHORT_FLAGS, words)
+
+
+COMMAND = None
+if __name__ == "__main__":
+    with exit_on_user_error():
+        COMMAND = read_words()  # here, because torch takes seconds to import, and --help need not wait for it
+
+import math
 
 from base.base_data_loader import BaseDataLoader
 from data_loader.parts import ImageDataLoader
@@ -17,24 +36,25 @@ from model.check import check_model, choose_layout
 from parse_config import ConfigParser
 from trainer.evaluate import evaluate
 from trainer.pixels import PixelsToInput
-from utils.command_line import CustomArgs, Parser
-from utils.config_file import to_json
+from utils.config_tree import to_json
 from utils.device import choose_devices, describe, shared_by
-from utils.errors import CheckpointError, ConfigError, DataError, OutputError, exit_on_user_error
-
-SHORT_FLAGS = [CustomArgs(["--bs", "--batch_size"], int, "data_loader.args.batch_size")]
 
 
-def main(words: Sequence[str] | None = None) -> dict[str, float]:
+def main(words: Sequence[str] | None = None, command: Command | None = None) -> dict[str, float]:
     """Tests, writes metrics.json and predictions.csv, and gives the scores."""
-    parser = Parser(prog="test.py", description=__doc__)
-    parser.add_argument("--out", metavar="DIR", type=Path, help="where results go; beside the run's log by default")
-    config = ConfigParser.from_args(parser, SHORT_FLAGS, words, training=False)
+    command = command or read_words(words)
+    config = ConfigParser.from_args(command, training=False)
+    with config.locating():
+        return judge(config)
+
+
+def judge(config: ConfigParser) -> dict[str, float]:
+    """Judges the checkpoint that the config came with."""
     if config.checkpoint is None or config.resume is None:
         raise ConfigError("command line: give the checkpoint to test with -r, such as -r saved/models/best.pth")
     config.require_same_model(training=False)
     checkpoint = config.checkpoint
-    devices, notes = choose_devices(config["device"], config["n_gpu"], by_command_line=config.device_by_command_line)
+    devices, notes = choose_devices(config["device"], config["n_gpu"], by_command_line=config.args.device is not None)
 
     loader, source = open_test_images(config)
     model = config.init_model(pretrained=False)
@@ -148,4 +168,4 @@ def output_folder(asked: Path | None, checkpoint: Path, run: RunDir) -> Path:
 
 if __name__ == "__main__":
     with exit_on_user_error():
-        main()
+        main(command=COMMAND)

@@ -2,27 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import nn
-
-from base.base_data_loader import BaseDataLoader
-from base.base_model import count_trainable
-from base.base_trainer import BaseTrainer, Learner, RunContext, checked_monitor
-from logger.logger import close_log, open_log
-from logger.recorder import Recorder
-from logger.run_dir import RunDir
-from logger.summary import data_in_words, first_lines, last_lines, save_run_files, versions
-from model.check import check_batch_of_one, check_judges, check_model, choose_layout
-from model.pretrained import load_weights
-from parse_config import ROOT, ConfigParser
-from trainer.trainer import score_names
-from utils.checkpoint import load_weights_file
-from utils.command_line import CustomArgs, Parser
-from utils.device import choose_devices, describe
-from utils.errors import CheckpointError, exit_on_user_error, some
-from utils.seed import seed_everything, seed_for
+from utils.command_line import ROOT, Command, CustomArgs, Parser
+from utils.errors import CheckpointError, ConfigError, OutputError, exit_on_user_error, some
 
 SHORT_FLAGS = [
     CustomArgs(["--lr", "--learning_rate"], float, "optimizer.args.lr"),
@@ -30,53 +12,157 @@ SHORT_FLAGS = [
 ]
 
 
-def main(words: Sequence[str] | None = None) -> BaseTrainer:
-    """Checks, builds and trains; what a user can have done wrong shows before a folder is made."""
+def read_words(words: Sequence[str] | None = None) -> Command:
+    """The command line, and the config files that it names."""
     parser = Parser(prog="train.py", description=__doc__)
     parser.add_argument("--weights", metavar="FILE", type=Path, help="start a new run from the weights in a file")
-    config = ConfigParser.from_args(parser, SHORT_FLAGS, words)
+    parser.add_argument("--check", action="store_true", help="try everything out, a few steps too, and keep nothing")
+    return parser.read(SHORT_FLAGS, words)
+
+
+COMMAND = None
+if __name__ == "__main__":
+    with exit_on_user_error():
+        COMMAND = read_words()  # here, because torch takes seconds to import, and --help need not wait for it
+
+import dataclasses
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from base.base_data_loader import BaseDataLoader
+from base.base_model import count_trainable
+from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, checked_monitor, score_names
+from logger.logger import close_log, open_log
+from logger.recorder import Recorder
+from logger.run_dir import RunDir
+from logger.run_record import recorded
+from logger.summary import aligned, data_in_words, first_lines, last_lines, save_run_files, shown, versions
+from model.check import check_batch_of_one, check_judges, check_model, choose_layout
+from model.pretrained import load_weights
+from parse_config import ConfigParser
+from trainer.trial import try_run
+from utils.checkpoint import load_weights_file
+from utils.device import choose_devices, describe
+from utils.seed import seed_everything, seed_for
+
+
+@dataclass
+class Built:
+    """What a run is made of, ready to start; nothing is written yet."""
+
+    loaders: tuple[BaseDataLoader, BaseDataLoader | None]
+    learner: Learner
+    devices: list[torch.device]
+    layout: torch.memory_format
+    facts: dict[str, str]
+    notes: list[str]
+    remarks: list[str]
+
+
+def main(words: Sequence[str] | None = None, command: Command | None = None) -> BaseTrainer | None:
+    """Checks, builds and trains; what a user can have done wrong shows before a folder is made."""
+    command = command or read_words(words)
+    config = ConfigParser.from_args(command)
+    with config.locating():
+        built = build(config)
+        if command.args.check:
+            return check(config, built)
+        run = open_run(config)
+        about = {"overrides": [one.text for one in command.overrides], "seed": config["seed"]}
+        about |= {"continued_from": config.resume and str(config.resume), "device": built.facts["device"]}
+        try:
+            with recorded(run, command.words, about, ROOT):
+                return train(config, built, run)
+        finally:
+            close_log()
+
+
+def build(config: ConfigParser) -> Built:
+    """Everything that training needs, tried on the first images."""
     options, seed = config.trainer_options, config["seed"]
     require_continuable(config)
-    devices, notes = choose_devices(config["device"], config["n_gpu"], by_command_line=config.device_by_command_line)
+    devices, notes = choose_devices(config["device"], config["n_gpu"], by_command_line=config.args.device is not None)
 
     seed_everything(seed)
     train_loader: BaseDataLoader = config.init_obj("data_loader", seed=seed, training=True)
     valid_loader = train_loader.split_validation()
     require_same_data(config, train_loader)
-    model, facts = build_model(config, train_loader)
+    model, facts, remarks = build_model(config, train_loader)
     layout = choose_layout(model, train_loader.first_image())
     # Before the optimizer is built: some keep a state that lies where the parameters were then.
     model.to(device=devices[0], memory_format=layout)  # type: ignore[call-overload]
     learner, metric_notes = build_learner(config, model, len(train_loader.classes), valid_loader is not None)
     rehearse(learner, train_loader, devices[0])
     checked_monitor(options, score_names(learner.train_metrics.names, has_validation=valid_loader is not None))
+    facts |= {"device": describe(devices[0]), "data": data_in_words(train_loader, valid_loader)}
+    notes = [*notes, *getattr(train_loader, "notes", [])]
+    return Built((train_loader, valid_loader), learner, devices, layout, facts, notes, [*metric_notes, *remarks])
 
-    run = open_run(config)
+
+def open_trainer(config: ConfigParser, built: Built, run: RunDir, options: TrainerOptions) -> BaseTrainer:
+    """The trainer, where the run begins or goes on."""
+    recorder = Recorder(run, tensorboard=options.tensorboard, epochs_done=epochs_done(config))
+    context = RunContext(recorder, built.devices, config["seed"], built.layout, passport(config, run, built.loaders[0]))
+    trainer: BaseTrainer = config.init_obj(
+        "trainer", learner=built.learner, loaders=built.loaders, options=options, context=context
+    )
+    if config.checkpoint is not None:
+        changed = [path for path, _, _ in config.changes] + config.offered_changes()
+        trainer.resume(config.checkpoint, changed)
+    return trainer
+
+
+def train(config: ConfigParser, built: Built, run: RunDir) -> BaseTrainer:
+    """Trains, and says on the screen and in info.log what happens."""
+    options, train_loader = config.trainer_options, built.loaders[0]
+    log = open_log(run.log, options.verbosity)
+    trainer = open_trainer(config, built, run, options)
+    save_run_files(run, config.resolved, train_loader.classes)
+    log.info(first_lines(run, built.facts, config.resolved, len(train_loader), trainer.epochs_done))
+    for note in built.notes:
+        log.debug(f"note: {note}")
+    for remark in built.remarks:
+        log.warning(f"warning: {remark}")
+    for path, old, new in config.changes:
+        log.info(f"changed: {path}: {old!r} -> {new!r}")
+    trainer.train()
+    log.info(last_lines(run, trainer.monitor, trainer.recorder.history.last_row(trainer.monitor.best_epoch)))
+    for warning in trainer.closing_warnings():
+        log.warning(f"warning: {warning}")
+    return trainer
+
+
+def check(config: ConfigParser, built: Built) -> None:
+    """Trains a few steps in folders that are thrown away, and prints what a run will be and cost.
+
+    Raises:
+        OutputError: the place for the results cannot be written.
+    """
+    options, (train_loader, _) = config.trainer_options, built.loaders
+    there = next(folder for folder in (options.save_dir, *options.save_dir.parents) if folder.exists())
     try:
-        log = open_log(run.log, options.verbosity)
-        recorder = Recorder(run, tensorboard=options.tensorboard, epochs_done=epochs_done(config))
-        context = RunContext(recorder, devices, seed, layout, passport(config, run, train_loader))
-        loaders = (train_loader, valid_loader)
-        trainer: BaseTrainer = config.init_obj(
-            "trainer", learner=learner, loaders=loaders, options=options, context=context
-        )
-        if config.checkpoint is not None:
-            changed = [path for path, _, _ in config.changes] + config.offered_changes()
-            trainer.resume(config.checkpoint, changed)
-        save_run_files(run, config.resolved, train_loader.classes)
-        facts |= {"device": describe(devices[0]), "data": data_in_words(*loaders)}
-        log.info(first_lines(run, facts, config.resolved, len(train_loader), trainer.epochs_done))
-        for note in [*notes, *getattr(train_loader, "notes", []), *metric_notes]:
-            log.debug(f"note: {note}")
-        for path, old, new in config.changes:
-            log.info(f"changed: {path}: {old!r} -> {new!r}")
-        trainer.train()
-        log.info(last_lines(run, trainer.monitor, recorder.history.last_row(trainer.monitor.best_epoch)))
-        for warning in trainer.closing_warnings():
-            log.warning(f"warning: {warning}")
-        return trainer
+        with tempfile.TemporaryDirectory(prefix=".check-", dir=there) as folder:
+            run = RunDir.create(Path(folder), config["name"])
+            open_log(run.log, 0)
+            one_step = dataclasses.replace(options, save_dir=Path(folder), len_epoch=options.accumulate_steps)
+            costs = try_run(open_trainer(config, built, run, one_step), options)
+            close_log()
+    except OSError as error:
+        raise OutputError(f"{shown(there)}: cannot write ({error.strerror}) (trainer.save_dir)") from None
     finally:
         close_log()
+    images_NCHW, targets = train_loader.first_batch(size=train_loader.images_per_batch)
+    shape = "x".join(map(str, images_NCHW.shape))
+    rows = {name: built.facts[name] for name in ("device", "data", "model")}
+    rows |= {"batch": f"{shape} {str(images_NCHW.dtype).removeprefix('torch.')}, targets {tuple(targets.shape)}"}
+    remarks = [f"warning: {remark}" for remark in built.remarks]
+    sys.stdout.write("\n".join([aligned(rows | costs), *remarks, "this config trains; nothing was kept"]) + "\n")
 
 
 def epochs_done(config: ConfigParser) -> int:
@@ -92,9 +178,9 @@ def require_continuable(config: ConfigParser) -> None:
     """
     if config.checkpoint is None:
         return
-    config.require_same_model(training=True)
-    if config["weights_file"] is not None and config.args.weights is not None:
+    if config.args.weights is not None:
         raise CheckpointError("command line: -r continues a run, --weights starts a new one; give one of them")
+    config.require_same_model(training=True)
     options, done, monitor = config.trainer_options, epochs_done(config), config.checkpoint["monitor"]
     if done >= options.epochs:
         raise CheckpointError(
@@ -136,8 +222,8 @@ def require_same_data(config: ConfigParser, train_loader: BaseDataLoader) -> Non
     )
 
 
-def build_model(config: ConfigParser, train_loader: BaseDataLoader) -> tuple[nn.Module, dict[str, str]]:
-    """The network, fitted to the data and perhaps with weights to start from, and what to say of it."""
+def build_model(config: ConfigParser, train_loader: BaseDataLoader) -> tuple[nn.Module, dict[str, str], list[str]]:
+    """The network, fitted to the data, perhaps with weights to start from; what to say of it, and of the schedule."""
     image_CHW, num_classes = train_loader.first_image(), len(train_loader.classes)
     batches, epochs = config.trainer_options.len_epoch or len(train_loader), config.trainer_options.epochs
     steps = -(-batches // config.trainer_options.accumulate_steps) if config.interval == "step" else 1
@@ -149,7 +235,7 @@ def build_model(config: ConfigParser, train_loader: BaseDataLoader) -> tuple[nn.
         max_lr=config.learning_rate,
         steps_per_epoch=steps,
     )
-    config.require_schedule_of_this_length(epochs * steps)
+    remarks = config.remarks_on_schedule(epochs * steps)
     torch.manual_seed(seed_for(config["seed"], "model"))
     model = config.init_model(pretrained=config.checkpoint is None)
     gflops = check_model(model, image_CHW, num_classes)
@@ -159,11 +245,13 @@ def build_model(config: ConfigParser, train_loader: BaseDataLoader) -> tuple[nn.
         f"{gflops:.3g} GFLOPs an image of {size}"
     }
     if config["weights_file"] is not None and config.checkpoint is None:
-        path = ROOT / Path(config["weights_file"]).expanduser()
+        path = ROOT / os.path.expanduser(config["weights_file"])
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file", "weights_file")
         weights, classes = load_weights_file(path)
         lines = load_weights(model, weights, refit_head=classes is not None and classes != train_loader.classes)
         facts["weights"] = f"{path}: {'; '.join(lines)}"
-    return model, facts
+    return model, facts, remarks
 
 
 def build_learner(
@@ -223,4 +311,4 @@ def passport(config: ConfigParser, run: RunDir, train_loader: BaseDataLoader) ->
 
 if __name__ == "__main__":
     with exit_on_user_error():
-        main()
+        main(command=COMMAND)

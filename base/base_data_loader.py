@@ -7,9 +7,10 @@ set to `super().__init__`; everything else is here.
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import torch
+from annotated_types import Ge, Le, Lt
 from torch.utils.data import DataLoader, default_collate
 
 from base.base_sampler import BaseSampler, RandomSampler, SequentialSampler
@@ -25,10 +26,10 @@ _MISFITS = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedE
 class LoaderOptions(TypedDict, total=False):
     """What the config can say about any loader: `def __init__(self, ..., **options: Unpack[LoaderOptions])`."""
 
-    batch_size: int
+    batch_size: Annotated[int, Ge(1)]
     shuffle: bool
-    validation_split: float | int | None
-    num_workers: int
+    validation_split: Annotated[float, Ge(0), Lt(1)] | Annotated[int, Ge(0)] | None
+    num_workers: Annotated[int, Ge(0), Le(1000)]
     collate_fn: Callable[[list[Any]], Any]
     sampler: BaseSampler | None
     drop_last: bool
@@ -83,9 +84,9 @@ class BaseDataLoader(DataLoader, ABC):
         seed: int = 0,
     ):
         if batch_size < 1:
-            raise ConfigError(f"data_loader.args.batch_size: must be at least 1, got {batch_size}")
+            raise ConfigError(f"must be at least 1, got {batch_size}", "data_loader.args.batch_size")
         if persistent_workers and not num_workers:
-            raise ConfigError("data_loader.args.persistent_workers: needs num_workers above 0")
+            raise ConfigError("needs num_workers above 0", "data_loader.args.persistent_workers")
         self.seed = seed
         self.samples = dataset
         self.images_per_batch = batch_size
@@ -124,8 +125,8 @@ class BaseDataLoader(DataLoader, ABC):
         if self.validation_dataset is not None:
             if validation_split:
                 raise ConfigError(
-                    f"data_loader.args.validation_split: {validation_split}, yet the data has a validation part of "
-                    f"its own; set it to 0 to use that"
+                    f"{validation_split}, yet the data has a validation part of its own; set it to 0 to use that",
+                    "data_loader.args.validation_split",
                 )
             return everything, None
         if not validation_split:
@@ -139,15 +140,19 @@ class BaseDataLoader(DataLoader, ABC):
         sampler, size = self.batches.sampler, self.images_per_batch
         if sampler.batch_size not in (None, size):
             raise ConfigError(
-                f"data_loader.args.batch_size: {size}, yet the sampler's batches have {sampler.batch_size} images"
+                f"{size}, yet the sampler's batches have {sampler.batch_size} images",
+                "data_loader.args.batch_size",
+                "data_loader.args.sampler",
             )
         try:
             next(iter(self.batches), None)
         except ValueError as error:
-            raise ConfigError(f"data_loader.args.sampler: {type(sampler).__name__} says: {error}") from None
+            raise ConfigError(f"{type(sampler).__name__} says: {error}", "data_loader.args.sampler") from None
         if not len(self.batches):
-            reason = "no images" if not len(self.indices) else f"fewer images than one batch of {size}, with drop_last"
-            raise DataError(f"{type(self).__name__}: {reason} ({self.batches.num_drawn} images)")
+            if not len(self.indices):
+                raise DataError(f"{type(self).__name__}: no images")
+            message = f"{size}, yet there are {self.batches.num_drawn} training images: drop_last leaves all out"
+            raise ConfigError(message, "data_loader.args.batch_size", "data_loader.args.drop_last")
 
     def set_epoch(self, epoch: int, batches_done: int = 0) -> None:
         """Says which epoch the next pass is, and how many of its batches are already done."""

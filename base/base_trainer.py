@@ -19,6 +19,7 @@ import torch
 from base.training_parts import Learner, RunContext, TrainerOptions
 from logger.recorder import EpochRecord
 from utils.checkpoint import link, load_checkpoint, save_checkpoint
+from utils.config_tree import suggest
 from utils.errors import CheckpointError, ConfigError
 from utils.monitor import Monitor
 
@@ -231,7 +232,9 @@ def checked_monitor(options: TrainerOptions, score_names: list[str]) -> Monitor:
             else ""
         )
         raise ConfigError(
-            f"trainer.monitor: no score '{monitor.name}'{hint}; there are {', '.join(score_names)}, or 'off'"
+            f"no score '{monitor.name}'{hint}.{suggest(monitor.name, score_names)} There are {', '.join(score_names)}, "
+            f"or 'off'",
+            "trainer.monitor",
         )
     return monitor
 
@@ -245,6 +248,12 @@ def named_scores(train: dict[str, float], val: dict[str, float]) -> dict[str, fl
     prefixed = {f"train_{name}": value for name, value in train.items()}
     prefixed |= {f"val_{name}": value for name, value in val.items()}
     return prefixed | train
+
+
+def score_names(metric_names: list[str], *, has_validation: bool) -> list[str]:
+    """The names that a monitor can watch."""
+    names = dict.fromkeys(["loss", *metric_names], 0.0)
+    return list(named_scores(names, names if has_validation else {}))
 
 
 def checkpoint_epochs(models_dir: Path) -> list[int]:

@@ -118,10 +118,12 @@ def _picture_defaults(image_size: int | None, channels: int, options: ImageOptio
     both_given = options.get("transform") is not None and options.get("eval_transform") is not None
     if image_size is not None and both_given:
         raise ConfigError(
-            "data_loader.args.image_size: transform and eval_transform say the size already; remove one or the other"
+            "transform and eval_transform say the size already; remove one or the other",
+            "data_loader.args.image_size",
+            "data_loader.args.transform",
         )
     if image_size is not None and image_size < 1:
-        raise ConfigError(f"data_loader.args.image_size: must be at least 1, got {image_size}")
+        raise ConfigError(f"must be at least 1, got {image_size}", "data_loader.args.image_size")
     transforms = resize_and_crop(224 if image_size is None else image_size)
     if channels == 1:
         return Pixels(transforms, transforms, (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,))

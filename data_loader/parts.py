@@ -119,9 +119,9 @@ class ImageDataLoader(BaseDataLoader):
             channels = 1 if values is None else self.first_image().shape[0]
             if values is not None and len(values) not in (1, channels):
                 number = "1 channel" if channels == 1 else f"{channels} channels"
-                raise ConfigError(f"data_loader.args.{name}: {len(values)} numbers, yet images have {number}")
+                raise ConfigError(f"{len(values)} numbers, yet images have {number}", f"data_loader.args.{name}")
         if self.std is not None and min(self.std) <= 0:
-            raise ConfigError(f"data_loader.args.std: must be above 0, got {min(self.std)}")
+            raise ConfigError(f"must be above 0, got {min(self.std)}", "data_loader.args.std")
 
 
 def part_for_test(parts: Parts, validation_split: float | int, seed: int) -> tuple[ImageData, str]:

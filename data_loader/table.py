@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from data_loader.folder import VALIDATION_NAMES, FileRules, compare_classes, without_bad_images
 from data_loader.parts import Parts
 from utils.errors import DataError, some
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,10 @@ def read_table(csv_file: Path, image_dir: Path, columns: Columns, rules: FileRul
     return parts
 
 
-def _read_csv(csv_file: Path, columns: Columns) -> pd.DataFrame:
+def _read_csv(csv_file: Path, columns: Columns) -> "pd.DataFrame":
     """The table as text, with the columns that must be there; a label such as "NA" or "007" stays what it is."""
+    import pandas as pd  # here, because only this loader needs it
+
     try:
         # Blank lines are dropped below, so that a row's number tells its line.
         table = pd.read_csv(csv_file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
@@ -77,14 +81,14 @@ def _read_csv(csv_file: Path, columns: Columns) -> pd.DataFrame:
     return table
 
 
-def _part_of_rows(csv_file: Path, table: pd.DataFrame, columns: Columns) -> pd.Series:
+def _part_of_rows(csv_file: Path, table: "pd.DataFrame", columns: Columns) -> "pd.Series":
     """The part that each row belongs to: train, validation or test."""
     if columns.split not in table.columns:
         alike = [name for name in table.columns if name.casefold() == columns.split.casefold()]
         if alike or columns.split != Columns().split:
             hint = f"; did you mean '{alike[0]}'" if alike else f"; it has {some(list(table.columns), 10)}"
             raise DataError(f"{csv_file}: no column '{columns.split}'{hint}")
-        return pd.Series("train", index=table.index)
+        return table[columns.path].map(lambda path: "train")
     known = {"train": "train", "test": "test", **dict.fromkeys(VALIDATION_NAMES, "validation")}
     parts = table[columns.split].str.strip().str.lower().map(known)
     unknown = table.index[parts.isna()]

@@ -58,13 +58,15 @@ def check_pixel_path(
     floats = makes_floats(train)
     if floats != makes_floats(evaluation):
         raise ConfigError(
-            "data_loader.args: one of transform and eval_transform gives floats (Normalize, ToDtype), the other "
-            "uint8 pixels; leave both to mean and std, or write both out"
+            "one of transform and eval_transform gives floats (Normalize, ToDtype), the other uint8 pixels; leave both "
+            "to mean and std, or write both out",
+            "data_loader.args",
         )
     for name, value in (("mean", mean), ("std", std)):
         if floats and value is not None:
             raise ConfigError(
-                f"data_loader.args.{name}: the transforms normalise already (Normalize, ToDtype); "
-                f"remove one or the other"
+                "the transforms normalise already (Normalize, ToDtype); remove one or the other",
+                f"data_loader.args.{name}",
+                "data_loader.args.transform",
             )
     return floats

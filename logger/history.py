@@ -2,8 +2,7 @@
 
 import os
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from utils.errors import OutputError
 
@@ -17,8 +16,10 @@ class History:
     """
 
     def __init__(self, path: Path, epochs_done: int = 0):
+        import pandas as pd  # here, because a config with a mistake need not wait for it
+
         self.path = path
-        self.frame = pd.DataFrame()
+        self.frame: Any = pd.DataFrame()
         if path.exists():
             try:
                 # Through text, because pandas 2 reads every third number with another last digit.
@@ -33,6 +34,8 @@ class History:
         Raises:
             OutputError: it cannot be written.
         """
+        import pandas as pd
+
         self.frame = pd.concat([self.frame, pd.DataFrame([row])], ignore_index=True)
         aside = self.path.with_name(f".{self.path.name}.tmp")
         try:

@@ -12,10 +12,12 @@ from pathlib import Path
 from utils.checkpoint import link
 from utils.errors import CheckpointError, OutputError
 
+MAX_NAME_BYTES = 200  # file systems end at 255
+
 
 def is_folder_name(text: object) -> bool:
     """Whether a name can be a folder beside best.pth and last.pth: no separators, no control characters."""
-    if not isinstance(text, str) or not text.strip() or not text.isprintable():
+    if not isinstance(text, str) or not text.strip() or not text.isprintable() or len(text.encode()) > MAX_NAME_BYTES:
         return False
     return text not in (".", "..", "best.pth", "last.pth") and not set(text) & set("/\\")
 

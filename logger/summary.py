@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from logger.run_dir import RunDir
-from utils.config_file import to_json
+from utils.config_tree import to_json
 from utils.errors import some
 from utils.monitor import Monitor
 

@@ -8,15 +8,23 @@ from torch import nn
 from model.loss import Criterion
 from model.metric import MeanOverSamples, MetricSet, TorchMetric
 from model.pretrained import build_torchvision
-from utils.config_check import Plan
-from utils.config_signature import parameters_of
+from utils.config_plan import Plan
+from utils.config_signature import is_library, parameters_of
+from utils.config_tree import dotted
 from utils.errors import ConfigError
 
 
 def build_model(plan: Plan, *, pretrained: bool) -> nn.Module:
-    """A model of ours, or one of torchvision's builders with its head fitted; `weights` are fetched if `pretrained`."""
+    """A model of ours, of a class or a function, or one of torchvision's builders with its head fitted.
+
+    Args:
+        plan: of the `arch` section.
+        pretrained: the builder's `weights` are fetched, where the config asks for some.
+    """
     if isinstance(plan.target, type):
         return plan.build()
+    if not is_library(plan.target):
+        return plan.build(make=plan.target)
     weights = plan.args.get("weights") if pretrained else None
     plan = dataclasses.replace(plan, args={**plan.args, "weights": weights})
     return plan.build(make=lambda **settings: build_torchvision(plan.target, **settings))
@@ -32,7 +40,7 @@ def build_criterion(plan: Plan) -> Criterion:
     try:
         criterion.weight(torch.zeros(1, dtype=torch.int64))
     except ValueError as error:
-        raise ConfigError(f"{plan.where}: {error}") from None
+        raise ConfigError(str(error), dotted(plan.path)) from None
     return criterion
 
 
@@ -47,6 +55,9 @@ def build_metrics(plans: list[tuple[str, Plan]], num_classes: int) -> tuple[Metr
             if isinstance(wanted, int) and wanted > num_classes:
                 notes.append(f"metric {name}: {key} {wanted} cut to the {num_classes} classes that there are")
                 plan = dataclasses.replace(plan, args={**plan.args, key: num_classes})
+        if plan.args.get("num_classes", num_classes) != num_classes:
+            message = f"{plan.args['num_classes']}, yet the data has {num_classes} classes; leave it out"
+            raise ConfigError(message, dotted((*plan.path, "args", "num_classes")), "data_loader")
         built = plan.build(num_classes=num_classes)
         adapter = TorchMetric if isinstance(plan.target, type) else MeanOverSamples
         accumulators.append(adapter(built, name))

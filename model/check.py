@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,8 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model.loss import Criterion
 from model.metric import MetricSet
+from utils.config_signature import is_library
 from utils.errors import ConfigError
 
+_SHIPPED = ("model.loss", "model.metric", "model.mlp", "model.vgg", "model.mnist_model")
 # What torch, torchmetrics and one's own functions raise at shapes and types that they are not made for.
 _MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError, AssertionError)
 
@@ -32,24 +35,24 @@ def check_model(model: nn.Module, image_CHW: torch.Tensor, num_classes: int) -> 
     """
     shape = "x".join(str(side) for side in image_CHW.shape)
     if getattr(model, "aux_logits", False):
-        raise ConfigError("arch.args.aux_logits: must be false; auxiliary classifiers are not trained here")
+        raise ConfigError("must be false; auxiliary classifiers are not trained here", "arch.args.aux_logits")
     model.eval()
     try:
         with FlopCounterMode(display=False) as counter:
             scores = model(torch.zeros(1, *image_CHW.shape))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"arch: {type(model).__name__} cannot take an image of {shape} (C x H x W): {reason}"
-        ) from error
+    except _MISFITS as error:
+        _blame(error, type(model), "take", f"an image of {shape} (C x H x W)", ("arch", "data_loader"))
+        raise
     finally:
         model.train()
     if not isinstance(scores, torch.Tensor) or scores.ndim != 2:
-        raise ConfigError(f"arch: {type(model).__name__} must give one row of scores for an image of {shape}")
+        raise ConfigError(f"{type(model).__name__} must give one row of scores for an image of {shape}", "arch")
     if scores.shape[1] != num_classes:
         raise ConfigError(
-            f"arch: {type(model).__name__} gives {scores.shape[1]} scores, the data has {num_classes} classes "
-            f"(leave num_classes out and it is taken from the data)"
+            f"{type(model).__name__} gives {scores.shape[1]} scores, the data has {num_classes} classes "
+            f"(leave num_classes out and it is taken from the data)",
+            "arch",
+            "data_loader",
         )
     return counter.get_total_flops() / 1e9
 
@@ -74,13 +77,12 @@ def check_judges(
         with torch.enable_grad():
             logits_NK = model(images_NCHW)
     except _MISFITS as error:
-        size = tuple(images_NCHW.shape)
-        raise ConfigError(
-            f"arch: {type(model).__name__} cannot take training images {size}: {_first_line(error)}"
-        ) from error
+        _blame(error, type(model), "take", f"training images {tuple(images_NCHW.shape)}", ("arch", "data_loader"))
+        raise
     finally:
         model.train()
-    name = getattr(criterion.function, "__name__", type(criterion.function).__name__)
+    function = getattr(criterion.function, "func", criterion.function)  # of a partial
+    name = getattr(function, "__name__", type(function).__name__)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -88,21 +90,37 @@ def check_judges(
             loss = criterion(logits_NK, targets_N)
             criterion.weight(targets_N)
     except (*_MISFITS, UserWarning) as error:
-        raise ConfigError(f"loss: {name} cannot judge {_shapes(logits_NK, targets_N)}: {_first_line(error)}") from error
+        _blame(error, function, "judge", _shapes(logits_NK, targets_N), ("loss",), name)
+        raise
     if not isinstance(loss, torch.Tensor) or loss.ndim or not loss.requires_grad:
-        raise ConfigError(f"loss: {name} must give one number that has a gradient")
-    if name in ("nll_loss", "NLLLoss") and float(logits_NK.detach().logsumexp(1).abs().max()) > 1e-3:
-        raise ConfigError(
-            f"loss: {name} needs log-probabilities, and {type(model).__name__} gives raw scores; use cross_entropy"
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # two images are too few for some metrics, which say so
-            metrics.update(logits_NK.detach(), targets_N)
-            metrics.compute()
-    except _MISFITS as error:
-        raise ConfigError(f"metrics: cannot judge {_shapes(logits_NK, targets_N)}: {_first_line(error)}") from error
+        raise ConfigError(f"{name} must give one number that has a gradient", "loss")
+    _check_pair(name, type(model).__name__, logits_NK.detach())
+    for index, metric in enumerate(metrics.accumulators):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # two images are too few for some metrics, which say so
+                metric.update(logits_NK.detach(), targets_N)
+                metric.compute()
+        except _MISFITS as error:
+            judge = getattr(metric, "function", getattr(metric, "metric", metric))
+            _blame(error, judge, "judge", _shapes(logits_NK, targets_N), (f"metrics.{index}",), metric.name)
+            raise
     metrics.reset()
+
+
+def _check_pair(loss: str, model: str, scores_NK: torch.Tensor) -> None:
+    """Refuses a loss that is made for another kind of scores: it would train, and badly."""
+    gives = "raw scores"
+    if scores_NK.shape[1] > 1 and float(scores_NK.logsumexp(1).abs().max()) < 1e-3:
+        gives = "log-probabilities"
+    elif bool((scores_NK >= 0).all()) and float((scores_NK.sum(1) - 1).abs().max()) < 1e-3:
+        gives = "probabilities"
+    for names, wanted, instead in (
+        (("nll_loss", "NLLLoss"), "log-probabilities", "cross_entropy" if gives == "raw scores" else "log_softmax"),
+        (("cross_entropy", "CrossEntropyLoss"), "raw scores", "nll_loss" if "log" in gives else "no softmax in it"),
+    ):
+        if loss in names and gives != wanted:
+            raise ConfigError(f"{loss} needs {wanted}, and {model} gives {gives}; use {instead}", "loss", "arch")
 
 
 def check_batch_of_one(model: nn.Module, image_1CHW: torch.Tensor) -> None:
@@ -115,9 +133,22 @@ def check_batch_of_one(model: nn.Module, image_1CHW: torch.Tensor) -> None:
         copy.deepcopy(model).train()(image_1CHW)
     except ValueError as error:
         raise ConfigError(
-            f"data_loader.args.batch_size: leaves one image for the last batch, and {type(model).__name__} cannot be "
-            f"trained on one ({_first_line(error)}). Use another size, or drop_last"
+            f"leaves one image for the last batch, and {type(model).__name__} cannot be trained on one "
+            f"({_first_line(error)}). Use another size, or drop_last",
+            "data_loader.args.batch_size",
         ) from error
+
+
+def _blame(error: Exception, part: Any, does: str, shown: str, paths: tuple[str, ...], name: str = "") -> None:
+    """Raises a line for a part that comes with this project or a library; leaves a note on one's own.
+
+    What one's own code raises keeps its traceback.
+    """
+    part = getattr(part, "func", part)  # of a partial
+    name = name or part.__name__
+    if is_library(part) or part.__module__ in _SHIPPED:
+        raise ConfigError(f"{name} cannot {does} {shown}: {_first_line(error)}", *paths) from error
+    error.add_note(f"This came of {paths[0]} '{name}', which was shown {shown}")
 
 
 def _shapes(logits_NK: torch.Tensor, targets_N: torch.Tensor) -> str:

@@ -33,6 +33,10 @@ SECTIONS = {
             "torchmetrics:Metric",
             own_packages=("model",),
             function_takes=("output", "target"),
+            refused={
+                "Binary*": "it takes one score an image; for two classes too there is the Multiclass one",
+                "Multilabel*": "an image has one class here; use the Multiclass one",
+            },
         ),
         offered=frozenset({"num_classes"}),
         keys=frozenset({"name"}),

@@ -17,6 +17,7 @@ from base.base_trainer import (
     TrainerOptions,
     checkpoint_epochs,
     named_scores,
+    score_names,
 )
 from logger.run_dir import RunDir
 from trainer.schedule import NoSchedule, Schedule
@@ -307,8 +308,19 @@ def test_the_row_of_the_best_epoch_is_told_at_the_end(make):
 
 
 def test_an_unknown_score_is_refused_when_the_trainer_is_made(make):
-    with pytest.raises(ConfigError, match=r"no score 'val_acc'; there are train_loss, val_loss, loss"):
+    with pytest.raises(ConfigError) as caught:
         make(monitor="max val_acc")
+
+    assert caught.value.path == "trainer.monitor"
+    assert caught.value.message == "no score 'val_acc'. There are train_loss, val_loss, loss, or 'off'"
+
+
+def test_a_misspelt_score_is_answered_with_the_nearest(make):
+    with pytest.raises(ConfigError) as caught:
+        make(monitor="min val_los")
+
+    said = "no score 'val_los'. Did you mean 'val_loss'? There are train_loss, val_loss, loss, or 'off'"
+    assert caught.value.message == said
 
 
 @pytest.mark.parametrize("missing", ["_train_epoch", "_valid_epoch", "images_per_epoch"])
@@ -355,6 +367,18 @@ def test_a_bare_name_is_the_training_score():
 
     assert named == {"train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 2.0, "loss": 1.0, "accuracy": 0.5}
     assert list(named)[:3] == ["train_loss", "train_accuracy", "val_loss"]
+
+
+def test_scores_that_a_monitor_can_watch_are_named_by_part():
+    assert score_names(["accuracy"], has_validation=True) == [
+        "train_loss",
+        "train_accuracy",
+        "val_loss",
+        "val_accuracy",
+        "loss",
+        "accuracy",
+    ]
+    assert score_names([], has_validation=False) == ["train_loss", "loss"]
 
 
 @pytest.mark.parametrize("epoch", [1, 3])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchmetrics.classification
 from torch import nn, optim
 from torch.optim import lr_scheduler
 from torchvision import models
@@ -19,7 +20,8 @@ from torchvision.transforms import v2
 import utils.config_table
 from parse_config import NESTED, SECTIONS
 from utils.config_signature import checked_arguments
-from utils.config_table import Table
+from utils.config_table import Table, check_allowed
+from utils.errors import ConfigError
 
 EVERY_SECTION = {**SECTIONS, **{key: NESTED[key] for key in ("transform", "sampler", "collate_fn")}}
 HOSTILE = [
@@ -206,6 +208,7 @@ def concrete(module, base, leave_out=()):
     )
 
 
+REFUSED_SCHEDULERS = {"LambdaLR", "MultiplicativeLR"}
 REFUSED_OPTIMIZERS = {"LBFGS", "SparseAdam"}
 REFUSED_TRANSFORMS = {"ToTensor", "ToImage", "PILToTensor", "ToPILImage", "ToPureTensor", "MixUp", "CutMix", "Lambda"}
 
@@ -215,7 +218,7 @@ REFUSED_TRANSFORMS = {"ToTensor", "ToImage", "PILToTensor", "ToPILImage", "ToPur
     [
         ("optimizer", optim, concrete(optim, optim.Optimizer, REFUSED_OPTIMIZERS)),
         ("loss", nn, [name for name in nn.modules.loss.__all__ if hasattr(nn, name)]),
-        ("lr_scheduler", lr_scheduler, concrete(lr_scheduler, lr_scheduler.LRScheduler)),
+        ("lr_scheduler", lr_scheduler, concrete(lr_scheduler, lr_scheduler.LRScheduler, REFUSED_SCHEDULERS)),
         ("transform", v2, concrete(v2, v2.Transform, REFUSED_TRANSFORMS)),
         ("arch", models, models.list_models(module=models)),
     ],
@@ -258,7 +261,7 @@ def test_the_defaults_of_every_type_can_be_written_out_and_arrive_as_they_are(la
                 defaults[parameter.name] = parameter.default
 
         converted, problems = checked_arguments(
-            target, written, label, supplied=set(parameters), given=set(section.given)
+            target, written, (label,), supplied=frozenset(parameters), given=section.given
         )
 
         assert problems == [], name
@@ -272,7 +275,11 @@ def test_the_defaults_of_every_type_can_be_written_out_and_arrive_as_they_are(la
 
 @pytest.mark.parametrize(
     ("label", "module", "refused"),
-    [("transform", v2, REFUSED_TRANSFORMS), ("optimizer", optim, REFUSED_OPTIMIZERS)],
+    [
+        ("transform", v2, REFUSED_TRANSFORMS),
+        ("optimizer", optim, REFUSED_OPTIMIZERS),
+        ("lr_scheduler", lr_scheduler, REFUSED_SCHEDULERS),
+    ],
 )
 def test_what_makes_no_sense_here_is_not_found_by_any_name_and_has_a_reason(label, module, refused):
     table = EVERY_SECTION[label].table
@@ -282,6 +289,24 @@ def test_what_makes_no_sense_here_is_not_found_by_any_name_and_has_a_reason(labe
         assert table.find(name) is None
         assert table.find(f"{module.__name__}.{name}") is None
         assert len(reason) > 20
+
+
+@pytest.mark.parametrize("kind", ["Binary", "Multilabel"])
+def test_a_pattern_keeps_out_all_types_of_one_kind(kind):
+    table = SECTIONS["metrics"].table
+    names = [name for name in concrete(torchmetrics.classification, torchmetrics.Metric) if name.startswith(kind)]
+
+    assert len(names) >= 10
+    for name in names:
+        assert table.find(name) is None
+        assert table.find(f"torchmetrics.classification.{name}") is None
+        assert len(table.reason_against(name)) > 20
+    assert not {*names, *table.refused} & set(table.menu())
+
+
+@pytest.mark.parametrize("name", ["MulticlassAccuracy", "NotBinary", "binaryAccuracy", "Binar", ""])
+def test_a_pattern_keeps_out_nothing_else(name):
+    assert SECTIONS["metrics"].table.reason_against(name) is None
 
 
 def test_a_short_name_is_another_name_for_a_type():
@@ -371,3 +396,223 @@ def test_a_module_of_an_own_package_that_is_broken_keeps_its_own_error(room, tmp
 
     with pytest.raises(ZeroDivisionError):
         room.find("focal")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Vague", "class Vague of spare_room.almost is not a subclass of _Loss"),
+        ("spare_room.almost.Vague", "class Vague of spare_room.almost is not a subclass of _Loss"),
+        ("Halfway", "class Halfway of spare_room.almost does not define forward, name"),
+        ("Kept", None),
+        ("focal", None),
+        ("NoSuch", None),
+        ("Linear", None),
+    ],
+)
+def test_what_a_class_of_ones_own_lacks_to_be_of_the_kind_is_told(room, tmp_path, name, said):
+    (tmp_path / "spare_room/almost.py").write_text(
+        """
+from abc import ABC, abstractmethod
+from torch import nn
+from torch.nn import Linear
+
+class Vague: ...
+
+class Halfway(nn.modules.loss._Loss, ABC):
+    @abstractmethod
+    def forward(self, output, target): ...
+    @abstractmethod
+    def name(self): ...
+"""
+    )
+
+    assert room.almost(name) == said
+
+
+@pytest.mark.parametrize("name", ["Linear", "Sequential", "MSELoss", "torch.nn.Linear"])
+def test_a_class_of_a_library_is_not_explained(room, name):
+    table = dataclasses.replace(room, modules=("spare_room", "torch.nn"))
+
+    assert table.almost(name) is None
+
+
+# --- packages that the command line allows -----------------------------------------------------------------------
+
+ROOM_OF_MODELS = Table("a model", ("model",), "torch.nn:Module", ("model",), builders=True)
+ROOM_OF_LOSSES = Table(
+    "a loss", ("model",), "torch.nn.modules.loss:_Loss", ("model",), function_takes=("output", "target")
+)
+
+
+@pytest.fixture
+def guest(tmp_path, monkeypatch):
+    """A package guest_nets on Python's path, with files that are asked for and files that are not."""
+    files = {
+        "guest_nets/__init__.py": "from os import system\nfrom guest_nets.nets import Wide",
+        "guest_nets/nets.py": """
+from torch import nn
+class Wide(nn.Linear): ...
+class Helper: ...
+""",
+        "guest_nets/losses.py": """
+from model.loss import cross_entropy
+def sharp(output, target): return 0
+def dull(target, output): return 0
+""",
+        "guest_nets/deep/__init__.py": "",
+        "guest_nets/deep/far.py": "from torch import nn\nclass Far(nn.Linear): ...",
+        "guest_nets/unasked.py": "raise AssertionError('nobody asked for this file')",
+        "guest_nets/broken.py": "1 / 0",
+        "guest_nets/hungry.py": "import no_such_package_anywhere",
+        "guest_nets_of_a_stranger/__init__.py": "raise AssertionError('nobody allowed this')",
+        "guest_nets_of_a_stranger/nets.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith("guest_nets"):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("Wide", "guest_nets.nets"),
+        ("guest_nets.Wide", "guest_nets.nets"),
+        ("guest_nets.nets.Wide", "guest_nets.nets"),
+        ("guest_nets.deep.far.Far", "guest_nets.deep.far"),
+    ],
+)
+def test_an_allowed_package_is_looked_through_by_bare_and_by_dotted_names(guest, name, module):
+    found = ROOM_OF_MODELS.find(name, ["guest_nets"])
+
+    assert found.__module__ == module
+    assert issubclass(found, nn.Linear)
+
+
+def test_a_function_of_an_allowed_package_is_found_by_what_it_takes(guest):
+    names = [f"guest_nets.losses.{name}" for name in ("sharp", "dull", "cross_entropy")]
+
+    found = [ROOM_OF_LOSSES.find(name, ["guest_nets"]) for name in names]
+
+    assert [thing and thing.__name__ for thing in found] == ["sharp", None, None]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Far",
+        "Helper",
+        "system",
+        "guest_nets.system",
+        "guest_nets.nets.Helper",
+        "guest_nets.nets.nn",
+        "guest_nets.nets.nn.Linear",
+        "guest_nets.nets.Wide.forward",
+        "guest_nets.no_such_file.Wide",
+        "guest_nets.deep.no_such_file.Wide",
+        "guest_nets.deep.no_such_folder.no_such_file.Wide",
+        "guest_nets..Wide",
+        ".guest_nets.Wide",
+        "guest_nets",
+        "guest_nets.nets",
+        "guest_nets_of_a_stranger.Wide",
+        "guest_nets_of_a_stranger.nets.Wide",
+    ],
+)
+def test_an_allowed_package_gives_nothing_but_what_is_of_the_kind_where_it_is(guest, name):
+    assert ROOM_OF_MODELS.find(name, ["guest_nets"]) is None
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=lambda name: ascii(name[:40]))
+def test_with_an_allowed_package_nothing_else_is_imported_for_a_name(guest, name):
+    ROOM_OF_MODELS.menu()
+    before = set(sys.modules)
+
+    found = [table.find(name, ["guest_nets"]) for table in (ROOM_OF_LOSSES, SECTIONS["optimizer"].table)]
+
+    assert found == [None, None]
+    assert set(sys.modules) - before <= {"guest_nets", "guest_nets.nets"}
+
+
+@pytest.mark.parametrize(
+    "name", ["Wide", "guest_nets.Wide", "guest_nets.nets.Wide", "guest_nets.broken.X", "guest_nets_of_a_stranger.X"]
+)
+@pytest.mark.parametrize("allowed", [[], ["annotated_types"]])
+def test_a_package_that_is_not_allowed_is_never_imported(guest, name, allowed):
+    ROOM_OF_MODELS.menu()
+    before = set(sys.modules)
+
+    found = ROOM_OF_MODELS.find(name, allowed)
+
+    assert found is None
+    assert set(sys.modules) == before
+
+
+def test_of_an_allowed_package_only_the_file_in_question_is_imported(guest):
+    before = set(sys.modules)
+
+    ROOM_OF_MODELS.find("guest_nets.deep.far.Far", ["guest_nets"])
+
+    new = {name for name in set(sys.modules) - before if name.startswith("guest_nets")}
+    assert new == {"guest_nets", "guest_nets.nets", "guest_nets.deep", "guest_nets.deep.far"}
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("guest_nets.broken.Wide", ZeroDivisionError),
+        ("guest_nets.hungry.Wide", ModuleNotFoundError),
+        ("guest_nets.broken.deeper.Wide", ZeroDivisionError),
+        ("guest_nets.hungry.deeper.Wide", ModuleNotFoundError),
+    ],
+)
+def test_a_file_of_an_allowed_package_that_breaks_on_import_keeps_its_own_error(guest, name, error):
+    with pytest.raises(error) as caught:
+        ROOM_OF_MODELS.find(name, ["guest_nets"])
+
+    assert caught.traceback[-1].path.is_relative_to(guest)
+
+
+def test_an_allowed_package_that_breaks_on_import_keeps_its_own_error(guest):
+    (guest / "guest_nets/__init__.py").write_text("import no_such_package_anywhere")
+
+    with pytest.raises(ModuleNotFoundError, match="no_such_package_anywhere"):
+        ROOM_OF_MODELS.find("Wide", ["guest_nets"])
+
+
+def test_what_can_be_allowed_is_found_without_being_imported(guest):
+    before = set(sys.modules)
+
+    check_allowed(["guest_nets", "guest_nets_of_a_stranger", "annotated_types"])
+
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("os", "only packages of models, loaders and the like; not this one"),
+        ("builtins", "only packages of models, loaders and the like; not this one"),
+        ("subprocess", "only packages of models, loaders and the like; not this one"),
+        ("torch", "only packages of models, loaders and the like; not this one"),
+        ("torchvision", "only packages of models, loaders and the like; not this one"),
+        ("torchmetrics", "only packages of models, loaders and the like; not this one"),
+        ("guest_nets.nets", "expecting the name of a package, such as my_models"),
+        ("os.path", "expecting the name of a package, such as my_models"),
+        ("../guest_nets", "expecting the name of a package, such as my_models"),
+        ("guest-nets", "expecting the name of a package, such as my_models"),
+        ("", "expecting the name of a package, such as my_models"),
+        ("no_such_package_anywhere", "there is no such package on Python's path"),
+    ],
+)
+def test_what_would_reach_further_than_ones_own_code_cannot_be_allowed(guest, name, said):
+    with pytest.raises(ConfigError) as caught:
+        check_allowed(["guest_nets", name])
+
+    assert str(caught.value) == f"command line: --allow {name}: {said}"

@@ -243,8 +243,11 @@ def test_grey_is_one_channel_with_the_mean_of_imagenets_means(make, name):
 
 
 def test_an_image_size_that_no_transform_would_use_is_refused(shapes_dir):
-    with pytest.raises(ConfigError, match="image_size: transform and eval_transform say the size already"):
+    with pytest.raises(ConfigError) as caught:
         ImageFolderDataLoader(shapes_dir, image_size=14, transform=[], eval_transform=[])
+
+    assert caught.value.message == "transform and eval_transform say the size already; remove one or the other"
+    assert (caught.value.path, caught.value.also) == ("data_loader.args.image_size", "data_loader.args.transform")
 
 
 def test_pictures_without_an_image_size_are_cropped_to_224(shapes_dir):

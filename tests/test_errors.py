@@ -1,6 +1,7 @@
 """What a user did wrong becomes plain lines and code 2; what a programmer did wrong keeps its traceback."""
 
 import re
+import sys
 
 import pytest
 
@@ -12,6 +13,7 @@ from utils.errors import (
     DeviceError,
     OutputError,
     UserError,
+    coloured,
     exit_on_user_error,
     some,
 )
@@ -42,6 +44,97 @@ def test_a_user_error_is_printed_as_it_is_and_leaves_with_2(kind, capsys):
     assert isinstance(left, SystemExit)
     assert left.code == 2
     assert (printed.out, printed.err) == ("", "error: config.json: no such file\nsecond line\n")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "config.json:23:13: trainer.epochs: must be at least 1",
+        "/data/my file:1.json:2:1: not valid JSON",
+        "command line: trainer.epochs=0: must be at least 1",
+        "command line:1:26: not valid JSON",
+        "error: so it is",
+    ],
+)
+def test_a_message_that_begins_with_a_place_is_printed_without_a_word_before_it(message, capsys):
+    leave_with(ConfigError(message))
+
+    assert capsys.readouterr().err == f"{message}\n"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "config.json: no such file",
+        "trainer.epochs: must be at least 1",
+        "last.pth:12: damaged",
+        "see\nconfig.json:23:13: here",
+        " config.json:23:13: here",
+        "the command line: so",
+        "error of config.json",
+    ],
+)
+def test_a_message_without_a_place_is_called_an_error(message, capsys):
+    leave_with(ConfigError(message))
+
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_a_config_error_says_its_path_before_its_message():
+    error = ConfigError("needs a monitor", "trainer.early_stop", "trainer.monitor")
+
+    assert str(error) == "trainer.early_stop: needs a monitor"
+    assert (error.message, error.path, error.also) == ("needs a monitor", "trainer.early_stop", "trainer.monitor")
+
+
+def test_a_config_error_without_a_path_is_its_message():
+    error = ConfigError("config.json: no such file")
+
+    assert str(error) == "config.json: no such file"
+    assert (error.message, error.path, error.also) == ("config.json: no such file", "", "")
+
+
+def test_places_are_bold_and_markers_red():
+    message = (
+        "c.json:2:5: a.b: wrong ^^\n     2 | \tx\n       | \t^^^^\n     3 | ^\n       | ^x\n"
+        "d.json:7:1: here\ncommand line: a=1: no\n1 problem"
+    )
+
+    assert coloured(message) == (
+        "\033[1mc.json:2:5:\033[0m a.b: wrong ^^\n     2 | \tx\n       | \t\033[31m^^^^\033[0m\n     3 | ^\n"
+        "       | ^x\n\033[1md.json:7:1:\033[0m here\n\033[1mcommand line:\033[0m a=1: no\n1 problem"
+    )
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "environment", "is_coloured"),
+    [
+        (True, {}, True),
+        (True, {"NO_COLOR": ""}, True),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"TERM": "dumb"}, False),
+        (False, {}, False),
+    ],
+)
+def test_only_a_terminal_that_wants_colours_gets_them(is_terminal, environment, is_coloured, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {"TERM": "xterm", **environment}.items():
+        monkeypatch.setenv(name, value)
+
+    leave_with(DataError("x"))
+
+    assert capsys.readouterr().err == ("\033[1merror:\033[0m x\n" if is_coloured else "error: x\n")
+
+
+def test_colours_of_a_strangers_name_do_not_reach_a_terminal_with_colours(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+    leave_with(DataError("\033[31mx"))
+
+    assert capsys.readouterr().err == "\033[1merror:\033[0m \ufffd[31mx\n"
 
 
 def test_the_traceback_of_a_user_error_does_not_follow_it_out():

@@ -40,8 +40,18 @@ def test_a_setting_says_what_is_watched_and_which_way(setting, name, higher_is_b
     "setting", ["", "min", "val_loss", "lowest val_loss", "Min val_loss", "min val loss", "OFF", "off off", "min, loss"]
 )
 def test_another_form_is_refused_with_the_three_that_would_do(setting):
-    with pytest.raises(ConfigError, match=f"trainer.monitor: '{setting}' is not 'min NAME', 'max NAME' or 'off'"):
+    with pytest.raises(ConfigError) as caught:
         watching(setting)
+
+    assert caught.value.path == "trainer.monitor"
+    assert caught.value.message == f"'{setting}' is not 'min NAME', 'max NAME' or 'off'"
+
+
+def test_of_a_long_setting_the_beginning_is_said():
+    with pytest.raises(ConfigError) as caught:
+        watching("x" * 10_000)
+
+    assert caught.value.message == f"'{'x' * 80}' is not 'min NAME', 'max NAME' or 'off'"
 
 
 def test_off_watches_nothing_and_never_stops():
@@ -52,8 +62,11 @@ def test_off_watches_nothing_and_never_stops():
 
 
 def test_patience_without_a_monitor_is_refused():
-    with pytest.raises(ConfigError, match=r"trainer\.early_stop: needs a monitor"):
+    with pytest.raises(ConfigError) as caught:
         watching("off", patience=5)
+
+    assert str(caught.value) == "trainer.early_stop: needs a monitor, and trainer.monitor is 'off'"
+    assert (caught.value.path, caught.value.also) == ("trainer.early_stop", "trainer.monitor")
 
 
 @repeatable

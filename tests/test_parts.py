@@ -170,16 +170,20 @@ def test_mean_and_std_are_the_loaders_unless_the_config_says_others_or_transform
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mean": [0.1, 0.2]}, r"data_loader\.args\.mean: 2 numbers, yet images have 1 channel"),
-        ({"std": [0.1, 0.2, 0.3]}, r"data_loader\.args\.std: 3 numbers, yet images have 1 channel"),
-        ({"mean": []}, r"data_loader\.args\.mean: 0 numbers, yet images have 1 channel"),
-        ({"std": [0.0]}, r"data_loader\.args\.std: must be above 0, got 0\.0"),
+        ({"mean": [0.1, 0.2]}, "2 numbers, yet images have 1 channel"),
+        ({"std": [0.1, 0.2, 0.3]}, "3 numbers, yet images have 1 channel"),
+        ({"mean": []}, "0 numbers, yet images have 1 channel"),
+        ({"std": [0.0]}, r"must be above 0, got 0\.0"),
     ],
 )
 @pytest.mark.parametrize("training", [True, False])
 def test_mean_and_std_that_do_not_fit_the_images_are_refused_before_anything_is_trained(options, message, training):
-    with pytest.raises(ConfigError, match=message):
+    [name] = options
+
+    with pytest.raises(ConfigError, match=rf"^data_loader\.args\.{name}: {message}") as caught:
         loader(parts("train"), training=training, **options)
+
+    assert caught.value.path == f"data_loader.args.{name}"
 
 
 def test_one_mean_serves_all_channels():

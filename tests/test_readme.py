@@ -1,6 +1,7 @@
 """What the README and docs/config.md say is true: examples run, commands exist, languages agree, no key is left out."""
 
 import ast
+import contextlib
 import dataclasses
 import importlib.util
 import itertools
@@ -23,13 +24,14 @@ import pytest
 import new_project
 import train
 from base.base_data_loader import LoaderOptions
+from base.run_plan import TOP_LEVEL
 from base.training_parts import TrainerOptions
 from data_loader.parts import ImageOptions
-from parse_config import NESTED, SECTIONS, TOP_LEVEL, ConfigParser
-from utils.command_line import parse_words
+from parse_config import NESTED, SECTIONS, ConfigParser
 from utils.config_check import Section
-from utils.config_file import merge, parse_json_text, read_json
+from utils.config_file import parse_json_text, read_json
 from utils.config_signature import REQUIRED, parameters_of
+from utils.config_tree import merge
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIRS = [("README.md", "README.ko.md"), ("docs/config.md", "docs/config.ko.md")]
@@ -184,10 +186,6 @@ def test_new_parts_are_tested_with_their_own_loss_and_metric(trained: Trained) -
     assert scores["loss"] == pytest.approx(((1 - probability_N) ** gamma * cross_entropy_N).mean(), abs=1e-6)
 
 
-class Parsed(Exception):
-    """Ends a script where its command line is read."""
-
-
 @pytest.mark.parametrize("command", commands())
 def test_every_command_exists_and_its_words_are_understood(
     command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -209,24 +207,18 @@ def test_every_command_exists_and_its_words_are_understood(
         assert copied == [tmp_path / "my_project"]
         return
     assert script in ("train.py", "test.py")
-    from_args = ConfigParser.from_args
-
-    def read_words(parser: Any, options: Any, words: Any, **settings: Any) -> None:
-        args, _ = parse_words(parser, options, words, ROOT)
-        if args.config is not None and args.config.name not in PLACEHOLDERS:
-            assert args.config.is_file()
-            if args.resume is None and args.weights is None:
-                parser = type(parser)()  # `options` are added anew
-                parser.add_argument("--weights")
-                from_args(parser, options, words, **settings)
-        raise Parsed
-
-    module = train if script == "train.py" else load_script(script)
+    for name in PLACEHOLDERS:
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+    in_readers_folder = [str(tmp_path / word) if word in PLACEHOLDERS else word for word in words]
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(ConfigParser, "from_args", read_words)
 
-    with pytest.raises(Parsed):
-        module.main(words)
+    typed = (train if script == "train.py" else load_script(script)).read_words(in_readers_folder)
+
+    assert typed.words == in_readers_folder
+    assert (typed.args.config is None) == (not typed.documents)
+    if typed.args.resume is None and not PLACEHOLDERS & set(words):
+        with contextlib.suppress(SystemExit) if typed.args.print_config else contextlib.nullcontext():
+            ConfigParser.from_args(typed)
 
 
 @pytest.mark.parametrize(("english", "korean"), PAIRS)

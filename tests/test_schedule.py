@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.optim import SGD, lr_scheduler
 
 from parse_config import ConfigParser
-from trainer.schedule import NoSchedule, Schedule
+from trainer.schedule import NoSchedule, Schedule, remarks_on
 from utils.checkpoint import require_plain
 from utils.errors import ConfigError
 
@@ -35,6 +35,8 @@ KINDS = {
     ),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
+# A schedule that is only tried out is stepped without its optimizer; who asks for that ignores the warning.
+no_optimizer_steps = pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step")
 
 
 def optimizer_of(lr=0.2):
@@ -151,8 +153,83 @@ def test_plateau_begins_anew_when_replayed_and_its_state_is_plain():
 
 
 def test_plateau_after_each_step_is_refused():
-    with pytest.raises(ConfigError, match=r'lr_scheduler\.interval: ReduceLROnPlateau watches .+; use "epoch"'):
+    with pytest.raises(ConfigError) as caught:
         Schedule(lr_scheduler.ReduceLROnPlateau(optimizer_of()), "step", "val_loss")
+
+    assert caught.value.path == "lr_scheduler.interval"
+    assert caught.value.message == 'ReduceLROnPlateau watches a score of an epoch; use "epoch"'
+
+
+@no_optimizer_steps
+@pytest.mark.parametrize(
+    ("make", "num_steps", "interval", "said"),
+    [
+        (lambda optimizer: lr_scheduler.StepLR(optimizer, 3), 3, "epoch", "StepLR never {}3 epochs"),
+        (lambda optimizer: lr_scheduler.StepLR(optimizer, 50), 40, "step", "StepLR never {}40 steps"),
+        (lambda optimizer: lr_scheduler.StepLR(optimizer, 1), 1, "epoch", "StepLR never {}1 epoch"),
+        (lambda optimizer: lr_scheduler.StepLR(optimizer, 2), 3, "epoch", None),
+        (lambda optimizer: lr_scheduler.ConstantLR(optimizer, 0.5, 9), 3, "epoch", "ConstantLR never {}3 epochs"),
+        (lambda optimizer: lr_scheduler.ExponentialLR(optimizer, 0.9), 2, "epoch", None),
+        (
+            lambda optimizer: lr_scheduler.ReduceLROnPlateau(optimizer, patience=2),
+            4,
+            "epoch",
+            "ReduceLROnPlateau never {}4 epochs",
+        ),
+        (lambda optimizer: lr_scheduler.ReduceLROnPlateau(optimizer, patience=2), 5, "epoch", None),
+    ],
+)
+def test_a_schedule_that_never_acts_in_the_run_is_remarked_on(make, num_steps, interval, said):
+    remarks = remarks_on(make(optimizer_of()), num_steps, interval)
+
+    assert remarks == ([] if said is None else [((), said.format("changes the learning rate in this run of "))])
+
+
+@no_optimizer_steps
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 4, 6, 7, 30])
+@pytest.mark.parametrize(
+    "make",
+    [
+        *KINDS.values(),
+        lambda optimizer: lr_scheduler.StepLR(optimizer, 6),
+        lambda optimizer: lr_scheduler.MultiStepLR(optimizer, [6, 9]),
+        lambda optimizer: lr_scheduler.ConstantLR(optimizer, 0.5, 6),
+        lambda optimizer: lr_scheduler.ReduceLROnPlateau(optimizer, patience=4),
+        lambda optimizer: lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5, mode="max"),
+    ],
+)
+def test_remarks_are_those_of_a_loop_by_hand(make, num_steps):
+    remarks = remarks_on(make(optimizer_of()), num_steps, "step")
+
+    optimizer = optimizer_of()
+    scheduler, used = make(optimizer), set()
+    for _ in range(num_steps):
+        used.add(tuple(float(group["lr"]) for group in optimizer.param_groups))
+        optimizer.step()
+        scheduler.step(*([1.0] if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else []))
+    if isinstance(scheduler, lr_scheduler.CosineAnnealingLR):
+        assert [path for path, _ in remarks] == ([("args", "T_max")] if scheduler.T_max != num_steps else [])
+    else:
+        assert [path for path, _ in remarks] == ([()] if len(used) == 1 else [])
+
+
+@no_optimizer_steps
+@pytest.mark.parametrize(
+    ("lowest_at", "then"), [(5, "rises again after that"), (12, "does not come that far"), (10, None)]
+)
+def test_a_cosine_that_ends_elsewhere_than_the_run_is_remarked_on(lowest_at, then):
+    remarks = remarks_on(lr_scheduler.CosineAnnealingLR(optimizer_of(), lowest_at), 10, "epoch")
+
+    said = f"the lowest learning rate is at epoch {lowest_at}; this run of 10 epochs {then}"
+    assert remarks == ([] if then is None else [(("args", "T_max"), said)])
+
+
+@no_optimizer_steps
+def test_a_schedule_that_is_too_long_to_try_out_is_left_to_itself(monkeypatch):
+    monkeypatch.setattr("trainer.schedule.MAX_STEPS_AHEAD", 10)
+
+    assert remarks_on(lr_scheduler.StepLR(optimizer_of(), 100), 12, "step") == []
+    assert len(remarks_on(lr_scheduler.StepLR(optimizer_of(), 100), 11, "step")) == 1
 
 
 def test_no_schedule_changes_nothing_and_has_nothing_to_save():

@@ -11,7 +11,7 @@ import torchvision
 
 from logger.run_dir import RunDir
 from logger.summary import aligned, data_in_words, first_lines, last_lines, save_run_files, shown, versions
-from utils.config_file import freeze
+from utils.config_tree import freeze
 from utils.monitor import Monitor
 
 RUN = RunDir(Path("saved"), "digits", "20260102_030405")

@@ -1,6 +1,7 @@
 """train.py from the command line to the files: what must work as typed, and what must stop before anything is made."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -149,12 +150,21 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
         ConfigError,
         "trainer.early_stop",
     ),
-    "no such device": ({"device": "tpu"}, DeviceError, "'tpu' is not a device"),
+    "no such device": ({"device": "tpu"}, ConfigError, "device: 'tpu' is not a device"),
     "text for a number": ({"optimizer.args.lr": "0.1"}, ConfigError, r"optimizer.args.lr: .*number"),
     "a value its constructor dislikes": ({"optimizer.args.lr": -1}, ConfigError, "SGD says: Invalid learning rate"),
     "zero epochs": ({"trainer.epochs": 0}, ConfigError, "trainer.epochs: .*greater than or equal to 1"),
-    "wrong number of classes": ({"arch.args.num_classes": 9}, ConfigError, "gives 9 scores, the data has 3 classes"),
-    "wrong channels": ({"arch.args.in_channels": 1}, ConfigError, "cannot take an image of 3x16x16"),
+    "wrong number of classes": (
+        {"arch.args.num_classes": 9},
+        ConfigError,
+        "num_classes: 9, yet the data has 3 classes",
+    ),
+    "wrong channels": ({"arch.args.in_channels": 1}, ConfigError, "in_channels: 1, yet the data has 3 channels"),
+    "images too small for the network": (
+        {"arch.args.layers": [8, "M", 8, "M", 8, "M", 8, "M", 8, "M"]},
+        ConfigError,
+        r"arch: VGG cannot take an image of 3x16x16 \(C x H x W\): images of 16x16 px are too small",
+    ),
     "a split beside a validation folder": (
         {"data_loader.args.validation_split": 0.5},
         ConfigError,
@@ -162,8 +172,8 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
     ),
     "batch larger than the data": (
         {"data_loader.args.batch_size": 999, "data_loader.args.drop_last": True},
-        DataError,
-        "fewer images than one batch",
+        ConfigError,
+        "batch_size: 999, yet there are 72 training images: drop_last leaves all out",
     ),
     "two metrics of one name": ({"metrics": ["accuracy", "accuracy"]}, ConfigError, "is there already"),
     "loss without mean": (
@@ -183,7 +193,11 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
         ConfigError,
         "OneCycleLR would not use",
     ),
-    "a metric of two classes on three": ({"metrics": ["BinaryAccuracy"]}, ConfigError, "metrics: cannot judge"),
+    "a metric of two classes on three": (
+        {"metrics": ["BinaryAccuracy"]},
+        ConfigError,
+        "metrics.0: 'BinaryAccuracy' makes no",
+    ),
     "a metric of many numbers": ({"metrics": ["MulticlassConfusionMatrix"]}, ConfigError, "gives 9 numbers"),
     "a metric as loss": ({"loss": "accuracy"}, ConfigError, "one number that has a gradient"),
     "a loss for other targets": ({"loss": "MSELoss"}, ConfigError, "MSELoss cannot judge"),
@@ -232,10 +246,54 @@ def test_bad_input_stops_with_one_message_and_leaves_nothing(
             section = section[key]
         section[last] = value
 
-    with pytest.raises(kind, match=message) as caught:
-        train.main(["-c", str(config_file(config))])
+    path = config_file(config)
 
-    assert len(str(caught.value).splitlines()) <= 3
+    with pytest.raises(kind, match=message) as caught:
+        train.main(["-c", str(path)])
+
+    lines = str(caught.value).splitlines()
+    assert len(lines) <= 3
+    if kind is ConfigError:
+        assert lines[0].startswith(f"{path}:1:")
+        assert lines[-1] == "1 problem in the config; nothing was started."
+    assert not Path(config["trainer"]["save_dir"]).exists()
+
+
+def test_a_score_of_validation_without_validation_images_is_told_so(
+    tree_config: dict[str, Any], config_file: ConfigFile
+) -> None:
+    tree_config["data_loader"]["args"]["validation_split"] = 0
+
+    said = r"trainer\.monitor=min val_loss: no score 'val_loss' \(there are no validation images\)\."
+    with pytest.raises(ConfigError, match=said):
+        train.main(["-c", str(config_file(tree_config)), "trainer.monitor=min val_loss"])
+
+
+def test_what_is_odd_about_the_schedule_is_said_with_its_line_and_the_run_goes_on(
+    small_config: Config, config_file: ConfigFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config_file(small_config(lr_scheduler={"type": "StepLR", "args": {"step_size": 3}}))
+
+    trained = train.main(["-c", str(path)])
+
+    said = "lr_scheduler: StepLR never changes the learning rate in this run of 3 epochs"
+    assert re.search(rf"warning: {re.escape(str(path))}:1:\d+: {said}\n", capsys.readouterr().out)
+    assert {row["lr"] for _, row in trained.recorder.history.frame.iterrows()} == {0.05}
+
+
+def test_a_loss_of_ones_own_that_fails_keeps_its_traceback_and_leaves_nothing(
+    small_config: Config, config_file: ConfigFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lossy_parts.py").write_text("def lossy(output, target):\n    return output[target + 100].sum()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = small_config(loss="lossy_parts.lossy")
+
+    with pytest.raises(IndexError) as caught:
+        train.main(["-c", str(config_file(config)), "--allow", "lossy_parts"])
+
+    assert "lossy_parts.py" in [entry.path.name for entry in caught.traceback]
+    [note] = caught.value.__notes__
+    assert note.startswith("This came of loss 'lossy', which was shown scores (2, 3) against class indices (2,)")
     assert not Path(config["trainer"]["save_dir"]).exists()
 
 

@@ -19,7 +19,7 @@ from data_loader.parts import ImageDataLoader, Parts, Pixels
 from model.loss import Criterion, cross_entropy
 from model.metric import MeanOverSamples, MetricSet, accuracy
 from trainer.schedule import NoSchedule, Schedule
-from trainer.trainer import Trainer, score_names
+from trainer.trainer import Trainer
 from utils.errors import DataError
 from utils.seed import seed_for
 
@@ -396,15 +396,3 @@ def test_image_that_cannot_be_read_stops_the_epoch_with_its_error():
 
     with pytest.raises(DataError, match=r"cat/1\.png: truncated image"):
         make(perceptron(), loader)._train_epoch(1)
-
-
-def test_scores_that_a_monitor_can_watch_are_named_by_part():
-    assert score_names(["accuracy"], has_validation=True) == [
-        "train_loss",
-        "train_accuracy",
-        "val_loss",
-        "val_accuracy",
-        "loss",
-        "accuracy",
-    ]
-    assert score_names([], has_validation=False) == ["train_loss", "loss"]

@@ -116,13 +116,14 @@ def test_pixels_are_normalised_by_the_loader_or_by_the_transforms_and_not_by_bot
 
     assert check_pixel_path([v2.Resize(8)], [], IMAGENET_MEAN, IMAGENET_STD) is False
     assert check_pixel_path(floats, floats, None, None) is True
-    with pytest.raises(ConfigError, match=r"data_loader\.args\.mean: the transforms normalise already"):
-        check_pixel_path(floats, floats, IMAGENET_MEAN, None)
-    with pytest.raises(ConfigError, match=r"data_loader\.args\.std: the transforms normalise already"):
-        check_pixel_path(floats, floats, None, IMAGENET_STD)
+    for mean, std, path in ((IMAGENET_MEAN, None, "mean"), (None, IMAGENET_STD, "std")):
+        with pytest.raises(ConfigError, match=rf"^data_loader\.args\.{path}: the transforms normalise") as caught:
+            check_pixel_path(floats, floats, mean, std)
+        assert (caught.value.path, caught.value.also) == (f"data_loader.args.{path}", "data_loader.args.transform")
 
 
 def test_floats_in_training_and_pixels_in_evaluation_are_refused_either_way():
     for train, evaluation in (([TO_FLOAT], []), ([], [NORMALIZE])):
-        with pytest.raises(ConfigError, match="one of transform and eval_transform gives floats"):
+        with pytest.raises(ConfigError, match="one of transform and eval_transform gives floats") as caught:
             check_pixel_path(train, evaluation, None, None)
+        assert caught.value.path == "data_loader.args"

@@ -3,9 +3,11 @@
 import warnings
 from typing import Any, Literal
 
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 
 from utils.errors import ConfigError
+
+MAX_STEPS_AHEAD = 100_000  # of a schedule that is tried out before the run; takes under a second
 
 
 class NoSchedule:
@@ -43,7 +45,7 @@ class Schedule:
         self.watched = watched
         self.by_score = isinstance(scheduler, ReduceLROnPlateau)
         if self.by_score and interval == "step":
-            raise ConfigError('lr_scheduler.interval: ReduceLROnPlateau watches a score of an epoch; use "epoch"')
+            raise ConfigError('ReduceLROnPlateau watches a score of an epoch; use "epoch"', "lr_scheduler.interval")
 
     def step_done(self) -> None:
         """After each step of the optimizer."""
@@ -78,3 +80,37 @@ class Schedule:
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             for _ in range(steps_done if self.interval == "step" else epochs_done):
                 self.scheduler.step()
+
+
+def remarks_on(scheduler: LRScheduler, num_steps: int, interval: str) -> list[tuple[tuple[str, ...], str]]:
+    """What is odd about a schedule in a run of a given length: that it never acts, or ends elsewhere than the run.
+
+    Args:
+        scheduler: fresh, on an optimizer that nobody uses; is stepped here.
+        num_steps: how often it will be stepped in the whole run.
+        interval: "epoch" or "step", what those steps are called.
+
+    Returns:
+        For each remark the path of the argument in question within the section, and the sentence.
+    """
+    unit = f"{num_steps} {interval}{'s' if num_steps != 1 else ''}"
+    if isinstance(scheduler, CosineAnnealingLR) and scheduler.T_max != num_steps:
+        then = "rises again after that" if scheduler.T_max < num_steps else "does not come that far"
+        message = f"the lowest learning rate is at {interval} {scheduler.T_max}; this run of {unit} {then}"
+        return [(("args", "T_max"), message)]
+    before = _rates(scheduler)
+    # Nearly all change at once. One that is set for far more steps than these is left to itself.
+    for _ in range(min(num_steps - 1, MAX_STEPS_AHEAD)):
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(1.0)  # a score that never improves
+        else:
+            scheduler.step()
+        if _rates(scheduler) != before:
+            return []
+    if num_steps - 1 > MAX_STEPS_AHEAD:
+        return []
+    return [((), f"{type(scheduler).__name__} never changes the learning rate in this run of {unit}")]
+
+
+def _rates(scheduler: LRScheduler) -> list[float]:
+    return [float(group["lr"]) for group in scheduler.optimizer.param_groups]

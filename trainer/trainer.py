@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, named_scores
+from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, score_names
 from logger.progress import Progress
 from trainer.evaluate import Evaluation, MeanLoss, evaluate
 from trainer.pixels import PixelsToInput
@@ -143,9 +143,3 @@ class Trainer(BaseTrainer):
 
     def _speed_remark(self) -> str:
         return f", {self.wait_share:.0%} waiting for data"
-
-
-def score_names(metric_names: list[str], *, has_validation: bool) -> list[str]:
-    """The names that a monitor can watch."""
-    names = dict.fromkeys(["loss", *metric_names], 0.0)
-    return list(named_scores(names, names if has_validation else {}))

@@ -3,24 +3,22 @@
 Sections are described in the menu of each room and joined in parse_config.py; nothing is built before all are checked.
 """
 
-import functools
 import inspect
+import os
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.config_file import suggest
+from utils.config_layers import LayeredConfig, Word
+from utils.config_plan import Plan
 from utils.config_signature import REQUIRED, checked_arguments, parameters_of
 from utils.config_table import Table
-from utils.errors import ConfigError
-
-# What a constructor raises when it does not like a value; anything else is a mistake in code. Only libraries are known
-# to use the last three for that: in one's own class they are mistakes too, and keep their traceback.
-JUDGEMENTS = (ValueError, TypeError, KeyError, AssertionError)
-LIBRARIES = ("torch", "torchvision", "torchmetrics")
+from utils.config_tree import KeyPath, dotted, suggest
+from utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -40,105 +38,122 @@ class Section:
     keys: frozenset[str] = frozenset()
 
 
-@dataclass
-class Plan:
-    """A checked section: what will be built, of what. Values of `args` may be plans themselves, or lists of plans."""
-
-    where: str
-    target: Callable[..., Any]
-    args: dict[str, Any]
-
-    @property
-    def type_name(self) -> str:
-        """The class's or function's own name."""
-        return self.target.__name__
-
-    def takes(self, name: str) -> bool:
-        """Whether the constructor has such a parameter."""
-        return name in parameters_of(self.target)
-
-    def build(self, make: Callable[..., Any] | None = None, **supplied: Any) -> Any:
-        """Calls the constructor, inner objects first; each receives those of `supplied` that it takes.
-
-        A function becomes a partial of it.
-
-        Args:
-            make: is called instead of the target, with the same arguments.
-
-        Raises:
-            ConfigError: the constructor does not like a value.
-        """
-        passed = {name: value for name, value in supplied.items() if name not in self.args and self.takes(name)}
-        args = {name: _built(value, supplied) for name, value in self.args.items()}
-        if inspect.isfunction(self.target) and make is None:
-            return functools.partial(self.target, **args, **passed) if args or passed else self.target
-        judgements = JUDGEMENTS if self.target.__module__.split(".")[0] in LIBRARIES else ValueError
-        try:
-            return (make or self.target)(**args, **passed)
-        except judgements as error:
-            raise ConfigError(f"{self.where}: {self.type_name} says: {error}") from error
-
-
-def plan_section(
-    spec: Any, where: str, section: Section, nested: Mapping[str, Section], root: Path
-) -> tuple[Plan | None, list[str]]:
-    """Checks a section and everything inside it; nothing is built.
+class Checker:
+    """Checks sections and everything inside them; nothing is built.
 
     Args:
-        spec: `{"type", "args"}`, or a bare name.
-        where: its path in the config, for messages.
-        section: see `Section`.
+        config: for places in messages; problems are added to its list.
         nested: parameters (by name) whose values are objects to build, and what those may be.
         root: relative paths are relative to it.
-
-    Returns:
-        The plan, or None where the type is not known, and all problems found.
+        allowed: packages that the command line allows, see `Table.find`.
     """
-    spec = {"type": spec} if isinstance(spec, str) else spec
-    if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
-        return None, [f'{where}: expected {{"type": NAME, "args": {{...}}}} or a name, got {spec!r:.80}']
-    allowed = ["type", "args", *sorted(section.keys)]
-    problems = [f"{where}.{key}: unknown key.{suggest(key, allowed)}" for key in spec if key not in allowed]
-    name, args = spec["type"], spec.get("args")
-    args = {} if args is None else args
-    target = section.table.find(name)
-    if target is None:
-        return None, [*problems, _unknown_type(name, where, section.table)]
-    if not isinstance(args, Mapping):
-        return None, [*problems, f"{where}.args: expected an object, got {args!r:.80}"]
-    parameters = parameters_of(target)
-    given = set(section.given)
-    if inspect.isfunction(target) and section.table.function_takes and not section.table.builders:
-        given |= set(list(parameters)[: len(section.table.function_takes)])
-    inner = {key: value for key, value in args.items() if key in nested and key in parameters and key not in given}
-    plain = {key: value for key, value in args.items() if key not in inner}
-    converted, found = checked_arguments(
-        target, plain, where, supplied=set(section.offered) | set(inner), given=given & set(parameters)
-    )
-    problems += found
-    for key, parameter in parameters.items():
-        value = converted.get(key, parameter.default)
-        if isinstance(value, Path):
-            converted[key] = root / value.expanduser()
-    for key, value in inner.items():
-        place, problem = f"{where}.args.{key}", _wrong_shape(value, parameters[key].annotation)
-        if problem:
-            problems.append(f"{place}: {problem}")
-            continue
-        converted[key], found = _plan_nested(value, place, nested[key], nested, root)
-        problems += found
-    return Plan(where, target, converted), problems
 
+    def __init__(self, config: LayeredConfig, nested: Mapping[str, Section], root: Path, allowed: Sequence[str] = ()):
+        self.config = config
+        self.nested = nested
+        self.root = root
+        self.allowed = allowed
 
-def _plan_nested(
-    value: Any, where: str, section: Section, nested: Mapping[str, Section], root: Path
-) -> tuple[Any, list[str]]:
-    if value is None:
-        return None, []
-    if isinstance(value, list | tuple):
-        pairs = [plan_section(item, f"{where}.{i}", section, nested, root) for i, item in enumerate(value)]
-        return [plan for plan, _ in pairs], [problem for _, problems in pairs for problem in problems]
-    return plan_section(value, where, section, nested, root)
+    def plan(self, spec: Any, path: KeyPath, section: Section) -> Plan | None:
+        """The plan of a section, or None where the type is not known.
+
+        Args:
+            spec: `{"type", "args"}`, or a bare name.
+            path: its own, for messages.
+            section: see `Section`.
+        """
+        type_path, args_path = (*path, "type"), (*path, "args")
+        if isinstance(spec, str):
+            spec, type_path = {"type": spec}, path
+        if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
+            self._add(path, f'expected {{"type": NAME, "args": {{...}}}} or a name, got {spec!r:.80}')
+            return None
+        keys = ["type", "args", *sorted(section.keys)]
+        for key in spec:
+            if key not in keys:
+                self.unknown_key((*path, key), keys)
+        name, args = spec["type"], spec.get("args")
+        args = {} if args is None else args
+        with self.noting(type_path):
+            target = section.table.find(name, self.allowed)
+        if target is None:
+            self._add(type_path, _unknown_type(name, section.table, self.allowed))
+            return None
+        if not isinstance(args, Mapping):
+            self._add(args_path, f"expected an object, got {args!r:.80}")
+            return None
+        with self.noting(type_path):
+            plan = Plan(path, target, {})
+            self._fill(plan, args, section)
+        return plan
+
+    def _fill(self, plan: Plan, args: Mapping[str, Any], section: Section) -> None:
+        """Checks the arguments and puts those that are right into the plan."""
+        path, table, parameters = plan.path, section.table, parameters_of(plan.target)
+        given = set(section.given)
+        if inspect.isfunction(plan.target) and table.function_takes and not table.builders:
+            given |= set(list(parameters)[: len(table.function_takes)])
+        inner = {key: args[key] for key in args if key in self.nested and key in parameters and key not in given}
+        plain = {key: value for key, value in args.items() if key not in inner}
+        plan.args, problems = checked_arguments(
+            plan.target,
+            plain,
+            (*path, "args"),
+            supplied=section.offered | inner.keys(),
+            given=given & parameters.keys(),
+        )
+        for problem in problems:
+            self._add(problem.path, problem.message + self._type_elsewhere(path, problem.path))
+        for key, parameter in parameters.items():
+            value = plan.args.get(key, parameter.default)
+            if isinstance(value, Path):
+                plan.args[key] = self.root / os.path.expanduser(value)  # Path's own raises for an unknown user
+        for key, value in inner.items():
+            place, wrong = (*path, "args", key), _wrong_shape(value, parameters[key].annotation)
+            if wrong:
+                self._add(place, wrong)
+            found = None if wrong else self._plan_nested(value, place, self.nested[key])
+            plan.args |= {key: found}
+            lost = None in found if isinstance(found, list) else found is None and value is not None
+            plan.is_whole &= not lost
+
+    def _plan_nested(self, value: Any, path: KeyPath, section: Section) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, list | tuple):
+            return [self.plan(item, (*path, index), section) for index, item in enumerate(value)]
+        return self.plan(value, path, section)
+
+    def unknown_key(self, path: KeyPath, known: Iterable[str]) -> None:
+        """Adds the problem of a key that means nothing where it stands."""
+        key, where = path[-1], "the config" if len(path) == 1 else dotted(path[:-1])
+        is_word = isinstance(self.config.source(path), Word)
+        said = f"there is no '{key}' in {where}." if is_word else "unknown key."
+        listed = "" if len(path) == 1 and suggest(str(key), known) else f" It takes: {', '.join(known)}."
+        self._add(path, f"{said}{suggest(str(key), known)}{listed}")
+
+    @contextmanager
+    def noting(self, path: KeyPath) -> Iterator[None]:
+        """Lets what one's own code raises pass with its traceback, and adds the line of the config that led there."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            note = f"This came of {dotted(path)} at {self.config.where(path)}"
+            if note not in getattr(error, "__notes__", []):
+                error.add_note(note)
+            raise
+
+    def _add(self, path: KeyPath, message: str) -> None:
+        self.config.add(path, message)
+
+    def _type_elsewhere(self, section: KeyPath, path: KeyPath) -> str:
+        """Where the type was given, if not by who wrote the argument: `optimizer.type=SGD` leaves Adam's behind."""
+        of_type, of_argument = self.config.source((*section, "type")), self.config.source(path)
+        if of_type in (of_argument, self.config.source(section)):
+            return ""
+        return f" (The type is from {self.config.where((*section, 'type'))}.)"
 
 
 def _wrong_shape(value: Any, annotation: Any) -> str | None:
@@ -158,14 +173,13 @@ def _wrong_shape(value: Any, annotation: Any) -> str | None:
     return None
 
 
-def _unknown_type(name: str, where: str, table: Table) -> str:
-    reason = table.refused.get(name.rpartition(".")[2])
+def _unknown_type(name: str, table: Table, allowed: Sequence[str]) -> str:
+    bare = name.rpartition(".")[2]
+    reason = table.reason_against(bare)
     if reason:
-        return f"{where}.type: '{name}' makes no sense here: {reason}"
-    return f"{where}.type: '{name[:80]}' is not {table.what}.{suggest(name, table.menu())}"
-
-
-def _built(value: Any, supplied: dict[str, Any]) -> Any:
-    if isinstance(value, Plan):
-        return value.build(**supplied)
-    return [_built(item, supplied) for item in value] if isinstance(value, list) else value
+        return f"'{name[:80]}' makes no sense here: {reason}"
+    almost = table.almost(name, allowed)
+    if almost:
+        return f"{almost}, so it is not {table.what}"
+    message = f"'{name[:80]}' is not {table.what}.{suggest(name, table.menu())}"
+    return f"{message} A package of your own must be allowed: --allow PACKAGE" if "." in name else message

@@ -29,7 +29,7 @@ def choose_devices(device: str, n_gpu: int, *, by_command_line: bool = False) ->
             note = []
         indices = list(range(min(n_gpu, available)))
     else:
-        indices, note = _parse(device), []
+        indices, note = cuda_indices(device), []
         missing = [index for index in indices if index >= available]
         if missing:
             message = f"no such device 'cuda:{missing[0]}': this machine has {available} CUDA device(s)"
@@ -41,8 +41,12 @@ def choose_devices(device: str, n_gpu: int, *, by_command_line: bool = False) ->
     return [torch.device("cuda", index) for index in indices] or [torch.device("cpu")], note
 
 
-def _parse(device: str) -> list[int]:
-    """CUDA indices in a device's name; none for the CPU."""
+def cuda_indices(device: str) -> list[int]:
+    """CUDA indices in a device's name other than "auto"; none for the CPU.
+
+    Raises:
+        DeviceError: the name means nothing.
+    """
     name = device.strip().lower()
     if name == "cpu":
         return []

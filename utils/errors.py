@@ -11,6 +11,7 @@ The entry scripts wrap their work in `exit_on_user_error`. Mistakes in code are 
 traceback.
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from contextlib import contextmanager
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
+# A place to point at begins a line of its own.
+_PLACE = re.compile(r"^(error|command line|\S[^\n]*?:\d+:\d+):", re.MULTILINE)
 # A name out of a stranger's config or checkpoint must not move the cursor or colour the screen.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -28,7 +31,17 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """The config file or the command line."""
+    """The config file or the command line.
+
+    Args:
+        message: what is wrong, and what would do.
+        path: of the entry, dotted, such as "optimizer.args.lr". Whoever holds the config adds file and line.
+        also: of an entry that it contradicts.
+    """
+
+    def __init__(self, message: str, path: str = "", also: str = ""):
+        super().__init__(f"{path}: {message}" if path else message)
+        self.message, self.path, self.also = message, path, also
 
 
 class DataError(UserError):
@@ -54,11 +67,24 @@ def exit_on_user_error() -> Iterator[None]:
         yield
     except UserError as error:
         message = _CONTROL.sub("\ufffd", str(error))
-        sys.stderr.write(f"error: {message}\n")
+        if not _PLACE.match(message):
+            message = f"error: {message}"
+        sys.stderr.write((coloured(message) if _has_colour() else message) + "\n")
         raise SystemExit(EXIT_BAD_INPUT) from None
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+def coloured(message: str) -> str:
+    """The lines of a message with places in bold and markers in red, for a terminal."""
+    message = _PLACE.sub("\033[1m\\g<0>\033[0m", message)
+    return re.sub(r"^( +\| [ \t]*)(\^+)$", "\\1\033[31m\\2\033[0m", message, flags=re.MULTILINE)
+
+
+def _has_colour() -> bool:
+    """See https://no-color.org."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def some(names: list[str], limit: int = 5) -> str:

@@ -33,10 +33,12 @@ class Monitor:
         words = setting.split()
         if words == ["off"]:
             if patience is not None:
-                raise ConfigError("trainer.early_stop: needs a monitor, and trainer.monitor is 'off'")
+                raise ConfigError(
+                    "needs a monitor, and trainer.monitor is 'off'", "trainer.early_stop", "trainer.monitor"
+                )
             return cls(None, False, None)
         if len(words) != 2 or words[0] not in ("min", "max"):
-            raise ConfigError(f"trainer.monitor: '{setting}' is not 'min NAME', 'max NAME' or 'off'")
+            raise ConfigError(f"'{setting:.80}' is not 'min NAME', 'max NAME' or 'off'", "trainer.monitor")
         return cls(words[1], words[0] == "max", patience, min_delta)
 
     def update(self, value: float, epoch: int) -> bool:

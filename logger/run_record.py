@@ -1,0 +1,101 @@
+"""run.json: how each process of a run was started, on what, and how it ended. Called by train.py."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from logger.run_dir import RunDir
+from utils.config_tree import to_json
+from utils.errors import OutputError
+
+LIBRARIES = ("torch", "torchvision", "torchmetrics", "numpy", "pandas", "Pillow", "pydantic", "tensorboard")
+
+
+@contextmanager
+def recorded(run: RunDir, words: Sequence[str], about: dict[str, Any], root: Path) -> Iterator[None]:
+    """Adds this process to run.json, and how it ended: "finished", "interrupted", or what was raised.
+
+    Where the process is killed, `ended` and `outcome` stay null. A continued run has one entry for each process.
+
+    Args:
+        run: its folders.
+        words: the command line behind the script's name.
+        about: what the caller knows: seed, overrides, what was continued, devices.
+        root: the project's folder, whose git commit is recorded.
+    """
+    path = run.models / "run.json"
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["processes"] if path.exists() else []
+    except (ValueError, KeyError, TypeError):
+        raise OutputError(f"{path}: is damaged, so this process cannot be added to it; move it away") from None
+    entry = {
+        "command": shlex.join(["python", "train.py", *words]),
+        **about,
+        "git": git_state(root),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "hardware": hardware(),
+        "started": _now(),
+        "ended": None,
+        "outcome": None,
+    }
+    record = {"name": run.name, "run_id": run.run_id, "processes": [*before, entry]}
+    path.write_text(to_json(record), encoding="utf-8")
+    try:
+        yield
+        entry["outcome"] = "finished"
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        entry["outcome"] = "interrupted" if interrupted else f"{type(error).__name__}: {error}"[:500]
+        raise
+    finally:
+        entry["ended"] = _now()
+        path.write_text(to_json(record), encoding="utf-8")
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """The commit of a folder and whether files differ from it; None where there is no git, or no commit."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return {"commit": commit, "is_dirty": bool(_git(folder, "status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def hardware() -> dict[str, Any]:
+    """The machine, as far as results and times depend on it."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cpu_cores": os.cpu_count(),
+        "cpu_threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }
+
+
+def _cpu_name() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
