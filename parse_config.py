@@ -135,8 +135,9 @@ class ConfigParser:
         for path, old, new in sorted(self.changes, key=lambda change: not change[0].endswith(".type")):
             if path.startswith(FIXED_ON_RESUME + (FIXED_WHILE_TRAINING if training else ())):
                 raise CheckpointError(
-                    f"{path}: the checkpoint {self.resume} has {old!s:.60}, now it is {new!s:.60}; that cannot "
-                    f"change. A new run can start from its weights: python train.py -c CONFIG --weights {self.resume}"
+                    f"{path}: the checkpoint {self.resume} has {old!s:.60}, now it is {new!s:.60} "
+                    f"({self.layers.where(path_of(path))}); that cannot change. A new run can start from its weights: "
+                    f"python train.py -c CONFIG --weights {self.resume}"
                 )
 
     @property

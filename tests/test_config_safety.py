@@ -141,6 +141,8 @@ HOSTILE = [
     "Module",
     "Transform",
     "_Loss",
+    "_LRScheduler",
+    "torch.optim.lr_scheduler._LRScheduler",
     "torch.nn.modules.loss._Loss",
     "object",
     "type",
@@ -461,7 +463,12 @@ class Model(BaseModel):
     def __init__(self, num_classes: int = 2, in_channels: int = 1):
         super().__init__()
     def forward(self, images_NCHW): return images_NCHW
+class _Hidden(Model): pass
 class Other: pass
+def __getattr__(name):
+    if name == "Made":
+        return Model
+    raise AttributeError(name)
 """
 
 
@@ -499,7 +506,17 @@ def test_an_allowed_package_is_named_and_without_leave_it_is_not_even_imported(g
             "good.hub.load",
         ),
         *("good.nn", "good.nn.Linear", "good.torch.load", "good.Other", "good.BaseModel", "good.Model.__init__"),
-        *("good.Model.forward", "good.__builtins__", "good.__loader__", "good.nets", "good", "good.", "good..Model"),
+        *(
+            "good.Model.forward",
+            "good.__builtins__",
+            "good.__loader__",
+            "good.nets",
+            "good",
+            "good.",
+            "good._Hidden",
+            "good.Made",
+            "good..Model",
+        ),
         *(
             "good.nets..Model",
             ".good.Model",
@@ -620,7 +637,7 @@ def nested(depth):
 
 
 def laughs():
-    value = ["ha"]
+    value = [1]
     for _ in range(12):
         value = [value] * 10
     return value
