@@ -492,6 +492,24 @@ def test_one_word_is_taken_and_built_or_refused(key, value, tmp_path_factory):
         build(parser)
 
 
+# --- what a constructor refuses on real memory only -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "key", "value"),
+    [
+        ("metrics", "MulticlassAUROC", "thresholds", -1),
+        ("metrics", "MulticlassCohenKappa", "num_classes", -1),
+        ("metrics", "MulticlassF1Score", "num_classes", -(2**63)),
+        ("arch", "resnet18", "num_classes", -5),
+        ("arch", "squeezenet1_1", "num_classes", -1),
+    ],
+)
+def test_a_negative_size_is_refused_although_nothing_is_allocated(section, name, key, value):
+    with pytest.raises(ConfigError, match=rf"{key}: {name} says: "):
+        ConfigParser(spec_in(section, {"type": name, "args": {key: value}}))
+
+
 # --- that the tests above can fail ---------------------------------------------------------------------------------
 
 
