@@ -10,7 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from utils.config_file import parse_json_text, read_json
-from utils.config_layers import MAX_FILES, LayeredConfig, Origin, Problem, Word, read_layers, walk, with_origins
+from utils.config_layers import (
+    MAX_FILES,
+    MAX_MESSAGE,
+    LayeredConfig,
+    Origin,
+    Problem,
+    Word,
+    read_layers,
+    walk,
+    with_origins,
+)
 from utils.config_tree import dotted, path_of
 from utils.errors import ConfigError
 
@@ -552,3 +562,11 @@ def test_word_of_two_lines_stays_a_comment_of_one(end):
 
     assert text.splitlines()[1].endswith("// the command line: a=x y")
     assert parse_json_text(text).data == {"a": f"x{end}y"}
+
+
+def test_a_key_longer_than_any_screen_is_cut_in_the_message():
+    config = LayeredConfig()
+
+    message = str(config.error([Problem(("k" * 100_000,), "unknown key.")]))
+
+    assert message == "k" * MAX_MESSAGE + "...\n1 problem in the config; nothing was started."

@@ -16,6 +16,7 @@ from utils.config_tree import ABSENT, KeyPath, dotted, get_by_path, merge, path_
 from utils.errors import ConfigError
 
 MAX_FILES = 50
+MAX_MESSAGE = 4000  # characters of one problem: a key can be longer than any screen
 MAX_VALUES = 100_000
 MAX_TEXT = 100_000
 MAX_PROBLEMS = 100
@@ -140,7 +141,8 @@ class LayeredConfig:
     def error(self, problems: list[Problem]) -> ConfigError:
         """All problems, in the order of the files and of their lines; the words of the command line come last."""
         told = [*self.reference_problems, *(problem for problem in problems if not self._is_broken(problem.path))]
-        unique = list(dict.fromkeys(self.text(problem) for problem in sorted(told, key=self._rank)))
+        texts = (self.text(problem) for problem in sorted(told, key=self._rank))
+        unique = list(dict.fromkeys(text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}..." for text in texts))
         number = "1 problem" if len(unique) == 1 else f"{len(unique)} problems"
         number = f"more than {MAX_PROBLEMS} problems" if len(problems) > MAX_PROBLEMS else number
         return ConfigError("\n".join([*unique, f"{number} in the config; nothing was started."]))
