@@ -5,7 +5,6 @@ What one epoch does is left to the subclass (trainer/trainer.py). What a checkpo
 """
 
 import logging
-import random
 import shlex
 import time
 from abc import ABC, abstractmethod
@@ -13,15 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from base.training_parts import Learner, RunContext, TrainerOptions
 from logger.recorder import EpochRecord
 from utils.checkpoint import link, load_checkpoint, save_checkpoint
 from utils.config_tree import suggest
 from utils.errors import CheckpointError, ConfigError
 from utils.monitor import Monitor
+from utils.seed import global_rng_state, restore_global_rng
+from utils.stop import RunStopped, StopRequest
 
 log = logging.getLogger("run")
 
@@ -40,6 +38,10 @@ class BaseTrainer(ABC):
         self.epochs_done = 0
         self.steps_done = 0
         self.epochs_saved = 0  # lags behind epochs_done while an epoch is recorded and saved
+        self.epoch_time_s = 0.0  # of the running epoch, in processes before this one
+        self.epoch_lr: float | None = None  # at the beginning of the running epoch
+        self.epoch_started_s = self.saved_s = time.monotonic()
+        self.stop = StopRequest()
 
     @abstractmethod
     def _train_epoch(self, epoch: int) -> dict[str, float]:
@@ -50,39 +52,74 @@ class BaseTrainer(ABC):
         """Judges the model on the validation images; empty where there are none."""
 
     def train(self) -> None:
-        """Trains the epochs that are left. An interrupt says how to continue, and closes what is open."""
+        """Trains the epochs that are left. An interrupt says how to continue, and closes what is open.
+
+        Raises:
+            RunStopped: a signal or `max_minutes` asked for it; last.pth holds everything up to the last step.
+            KeyboardInterrupt: at a second Ctrl-C.
+        """
         try:
-            if self.epochs_done == 0:
-                self._save(improved=False)  # an interrupt in the first epoch can be continued too
-            for epoch in range(self.epochs_done + 1, self.options.epochs + 1):
-                self._one_epoch(epoch)
-                if self.monitor.exhausted:
-                    log.info(f"stopped early: {self._why_stopped()} (trainer.early_stop)")
-                    break
+            with StopRequest(self.options.max_minutes) as self.stop:
+                if self.steps_done == 0:
+                    self._write_last()  # a run that is killed in the first epoch can be continued too
+                for epoch in range(self.epochs_done + 1, self.options.epochs + 1):
+                    self._one_epoch(epoch)
+                    if self.monitor.exhausted:
+                        log.info(f"stopped early: {self._why_stopped()} (trainer.early_stop)")
+                        break
             scores = self.recorder.history.last_row(self.monitor.best_epoch)
             self.recorder.finish(self.context.passport.get("config", {}), scores)
         except KeyboardInterrupt:
-            log.warning(
-                f"{self.epochs_saved} of {self.options.epochs} epochs are saved. To continue:\n"
-                f"  python train.py -r {shlex.quote(str(self.models_dir / 'last.pth'))}"
-            )
+            log.warning(f"{self.epochs_saved} of {self.options.epochs} epochs are saved. {self._how_to_continue()}")
             raise
         finally:
             self.recorder.close()
 
+    def _how_to_continue(self) -> str:
+        return f"To continue:\n  python train.py -r {shlex.quote(str(self.models_dir / 'last.pth'))}"
+
+    def _step_done(self) -> None:
+        """After each step, and within validation: saves when it is time to, and ends the run if somebody asked.
+
+        Raises:
+            RunStopped: after saving.
+        """
+        every_steps, every_minutes = self.options.save_every_steps, self.options.save_every_minutes
+        reason = self.stop.reason
+        is_time = every_steps is not None and self.steps_done % every_steps == 0
+        is_time |= every_minutes is not None and time.monotonic() - self.saved_s >= 60 * every_minutes
+        if reason is not None or is_time:
+            self._write_last()
+        if reason is not None:
+            log.warning(
+                f"stopped: {reason}; {self.steps_done} steps are saved, {self.epochs_done} of {self.options.epochs} "
+                f"epochs are done. {self._how_to_continue()}"
+            )
+            raise RunStopped(reason)
+
+    def _stop_if_asked(self) -> None:
+        """Within validation: what was trained is saved, and the validation is done anew by who continues."""
+        if self.stop.reason is not None:
+            self._step_done()
+
     def _one_epoch(self, epoch: int) -> None:
+        self.epoch_started_s = time.monotonic()
         started_s = time.perf_counter()
-        lr = float(self.learner.optimizer.param_groups[0]["lr"])
+        if self.epoch_lr is None:
+            self.epoch_lr = float(self.learner.optimizer.param_groups[0]["lr"])
         train = self._train_epoch(epoch)
         train_s = time.perf_counter() - started_s
         val = self._valid_epoch(epoch)
-        time_s = time.perf_counter() - started_s
+        time_s = self.epoch_time_s + time.perf_counter() - started_s
         scores = named_scores(train, val)
         best_before = self.monitor.best
         improved = self.monitor.name is not None and self.monitor.update(scores[self.monitor.name], epoch)
         self.learner.schedule.epoch_done(scores)
-        self.epochs_done = epoch
-        record = EpochRecord(epoch, time_s, lr, self.images_per_epoch / train_s, train, val)
+        self.epochs_done, self.epoch_time_s = epoch, 0.0
+        lr, self.epoch_lr = self.epoch_lr, None
+        speed = self.images_trained / train_s
+        self.load_progress(None)
+        record = EpochRecord(epoch, time_s, lr, speed, train, val)
         self.recorder.write(record, self.monitor.best_epoch)
         self._save(improved=improved)
         self._say(record, best_before if improved else None, improved=improved)
@@ -105,8 +142,15 @@ class BaseTrainer(ABC):
 
     @property
     @abstractmethod
-    def images_per_epoch(self) -> int:
-        """How many images `_train_epoch` sees, for the speed."""
+    def images_trained(self) -> float:
+        """How many images `_train_epoch` saw in this process, for the speed."""
+
+    def progress(self) -> dict[str, Any] | None:
+        """Plain data on the part of an epoch that is done, or None between epochs; a subclass may know more."""
+        return None
+
+    def load_progress(self, progress: dict[str, Any] | None) -> None:  # noqa: B027  nothing is promised
+        """Puts the part of an epoch back; None at the end of each epoch."""
 
     def _say(self, record: EpochRecord, best_before: float | None, *, improved: bool) -> None:
         """One line an epoch."""
@@ -142,23 +186,34 @@ class BaseTrainer(ABC):
         return {
             **self.context.passport,
             **{name: thing.state_dict() for name, thing in self.stateful().items()},
+            "progress": self._progress_with_time(),
             "epochs_done": self.epochs_done,
             "steps_done": self.steps_done,
-            "rng": _rng_state(self.context.devices),
+            "rng": global_rng_state(self.context.devices),
         }
 
+    def _progress_with_time(self) -> dict[str, Any] | None:
+        progress = self.progress()
+        if progress is None:
+            return None
+        time_s = self.epoch_time_s + time.monotonic() - self.epoch_started_s
+        return {**progress, "time_s": time_s, "lr": self.epoch_lr}
+
+    def _write_last(self) -> None:
+        save_checkpoint(self.models_dir / "last.pth", self.state_dict())
+        self.epochs_saved, self.saved_s = self.epochs_done, time.monotonic()
+        self.recorder.run.publish("last.pth")
+
     def _save(self, *, improved: bool) -> None:
-        """Writes last.pth once, and gives the same file its other names."""
+        """At the end of an epoch: writes last.pth once, and gives the same file its other names."""
+        self._write_last()
         last = self.models_dir / "last.pth"
-        save_checkpoint(last, self.state_dict())
-        self.epochs_saved = self.epochs_done
         if improved:
             link(last, self.models_dir / "best.pth")
         if self.epochs_done and self.epochs_done % self.options.save_period == 0:
             link(last, self.models_dir / f"checkpoint-epoch{self.epochs_done}.pth")
             self._forget_old_checkpoints()
-        for filename in ("last.pth", "best.pth"):
-            self.recorder.run.publish(filename)
+        self.recorder.run.publish("best.pth")
 
     def _forget_old_checkpoints(self) -> None:
         if self.options.keep_checkpoints is None:
@@ -178,7 +233,9 @@ class BaseTrainer(ABC):
         Raises:
             CheckpointError: the state does not fit these objects.
         """
-        changed = changed or []
+        changed, progress = changed or [], state.get("progress")
+        if progress is not None:
+            _require_same_batches(changed, state["epochs_done"])
         fresh_groups = [dict(group) for group in self.learner.optimizer.param_groups]
         new_settings = any(path.startswith(("optimizer.", "lr_scheduler")) for path in changed)
         for name, thing in self.stateful().items():
@@ -194,8 +251,12 @@ class BaseTrainer(ABC):
         if new_settings:
             for group, fresh in zip(self.learner.optimizer.param_groups, fresh_groups, strict=True):
                 group.update({key: value for key, value in fresh.items() if key != "params"})
-            self.learner.schedule.replay(self.epochs_done, self.epochs_done * self.steps_per_epoch)
-        _restore_rng(state["rng"], self.context.devices)
+            steps = self.steps_done if progress is not None else self.epochs_done * self.steps_per_epoch
+            self.learner.schedule.replay(self.epochs_done, steps)
+        if progress is not None:
+            self.load_progress(progress)
+            self.epoch_time_s, self.epoch_lr = progress["time_s"], progress["lr"]
+        restore_global_rng(state["rng"], self.context.devices)
         self._match_best_to_history()
 
     def _match_best_to_history(self) -> None:
@@ -213,9 +274,22 @@ class BaseTrainer(ABC):
         if wanted is None or found == wanted:
             return
         for source in (self.models_dir / f"checkpoint-epoch{wanted}.pth", self.models_dir / "last.pth"):
-            if source.exists() and load_checkpoint(source)["epochs_done"] == wanted:
+            state = load_checkpoint(source) if source.exists() else {}
+            if state.get("epochs_done") == wanted and state.get("progress") is None:
                 link(source, best)
                 return
+
+
+def _require_same_batches(changed: list[str], epochs_done: int) -> None:
+    """Within an epoch the position is a number of batches, and sums of scores are kept: neither may change meaning."""
+    harmless = tuple(f"data_loader.args.{name}" for name in ("num_workers", "pin_memory", "persistent_workers"))
+    meant = ("data_loader", "metrics", "loss", "trainer.len_epoch", "trainer.accumulate_steps", "trainer.type")
+    wrong = [path for path in changed if path.startswith(meant) and not path.startswith(harmless)]
+    if wrong:
+        raise CheckpointError(
+            f"{wrong[0]}: cannot change within an epoch, and this checkpoint was saved in epoch {epochs_done + 1}; "
+            f"continue from a checkpoint-epoch<N>.pth, or finish the epoch first"
+        )
 
 
 def checked_monitor(options: TrainerOptions, score_names: list[str]) -> Monitor:
@@ -264,24 +338,3 @@ def checkpoint_epochs(models_dir: Path) -> list[int]:
 
 def _in_words(scores: dict[str, float]) -> str:
     return " ".join(f"{name} {value:.4f}" for name, value in scores.items())
-
-
-def _rng_state(devices: list[torch.device]) -> dict[str, Any]:
-    """The global generators, for user code; the project's own draws are keyed and need none of this."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": [str(name), np.asarray(keys).tolist(), int(position), int(has_gauss), float(gauss)],
-        "torch": torch.get_rng_state(),
-        "cuda": [torch.cuda.get_rng_state(device) for device in devices if device.type == "cuda"],
-    }
-
-
-def _restore_rng(state: Mapping[str, Any], devices: list[torch.device]) -> None:
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    for device, of_device in zip([device for device in devices if device.type == "cuda"], state["cuda"], strict=False):
-        torch.cuda.set_rng_state(of_device, device)

@@ -28,6 +28,8 @@ class TrainerOptions:
         len_epoch: batches that count as an epoch; null is one pass over the training images.
         accumulate_steps: batches whose gradients make one step of the optimizer.
         max_grad_norm: gradients are scaled down to this 2-norm where they are longer; null leaves them.
+        save_every_steps, save_every_minutes: write last.pth within epochs too, so often.
+        max_minutes: end after so many minutes, with a checkpoint to continue from.
     """
 
     epochs: Annotated[int, Ge(1)]
@@ -42,6 +44,9 @@ class TrainerOptions:
     len_epoch: Annotated[int, Ge(1)] | None = None
     accumulate_steps: Annotated[int, Ge(1)] = 1
     max_grad_norm: Annotated[float, Gt(0)] | None = None
+    save_every_steps: Annotated[int, Ge(1)] | None = None
+    save_every_minutes: Annotated[float, Gt(0)] | None = None
+    max_minutes: Annotated[float, Gt(0)] | None = None
 
 
 @dataclass

@@ -18,13 +18,14 @@ import torch
 from logger.run_dir import RunDir
 from utils.config_tree import to_json
 from utils.errors import OutputError
+from utils.stop import RunStopped
 
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "numpy", "pandas", "Pillow", "pydantic", "tensorboard")
 
 
 @contextmanager
 def recorded(run: RunDir, words: Sequence[str], about: dict[str, Any], root: Path) -> Iterator[None]:
-    """Adds this process to run.json, and how it ended: "finished", "interrupted", or what was raised.
+    """Adds this process to run.json, and how it ended: "finished", "stopped: SIGTERM", "interrupted", or an error.
 
     Where the process is killed, `ended` and `outcome` stay null. A continued run has one entry for each process.
 
@@ -55,8 +56,11 @@ def recorded(run: RunDir, words: Sequence[str], about: dict[str, Any], root: Pat
         yield
         entry["outcome"] = "finished"
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        entry["outcome"] = "interrupted" if interrupted else f"{type(error).__name__}: {error}"[:500]
+        entry["outcome"] = f"{type(error).__name__}: {error}"[:500]
+        if isinstance(error, KeyboardInterrupt):
+            entry["outcome"] = "interrupted"
+        elif isinstance(error, RunStopped):
+            entry["outcome"] = f"stopped: {error}"
         raise
     finally:
         entry["ended"] = _now()

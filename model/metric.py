@@ -8,7 +8,7 @@ trainer holds them in a `MetricSet` and need not know which is which. Nothing he
 
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -57,6 +57,12 @@ class Accumulator(Protocol):
 
     def reset(self) -> None:
         """Forgets everything added."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was added, as plain data."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
 
 
 class MeanOverSamples:
@@ -116,6 +122,12 @@ class MeanOverSamples:
         self.total = torch.zeros((), dtype=torch.float64)
         self.num_samples = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"total": self.total, "num_samples": self.num_samples}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.total, self.num_samples = state["total"].to(self.total.device), state["num_samples"]
+
 
 class TorchMetric:
     """A metric of torchmetrics that gives one float and has a name of the caller's choice.
@@ -160,6 +172,20 @@ class TorchMetric:
     def reset(self) -> None:
         self.metric.reset()
 
+    def state_dict(self) -> dict[str, Any]:
+        values = {
+            name: [one.clone() for one in value] if isinstance(value, list) else value.clone()
+            for name, value in self.metric.metric_state.items()
+        }
+        return {"values": values, "num_updates": self.metric.update_count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, value in state["values"].items():
+            values = [one.to(self.metric.device) for one in value] if isinstance(value, list) else None
+            setattr(self.metric, name, value.to(self.metric.device) if values is None else values)
+        self.metric._update_count = state["num_updates"]
+        self.metric._computed = None
+
 
 class MetricSet:
     """Several accumulators that are fed together; the order given is the order reported.
@@ -195,6 +221,14 @@ class MetricSet:
     def reset(self) -> None:
         for accumulator in self.accumulators:
             accumulator.reset()
+
+    def state_dict(self) -> dict[str, Any]:
+        """By name, for a checkpoint within an epoch."""
+        return {accumulator.name: accumulator.state_dict() for accumulator in self.accumulators}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for accumulator in self.accumulators:
+            accumulator.load_state_dict(state[accumulator.name])
 
 
 def _is_distributed() -> bool:

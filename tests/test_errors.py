@@ -30,7 +30,7 @@ def test_the_tree_at_the_top_of_the_file_is_the_tree_of_classes():
     drawn = re.findall(r"[├└]── (\w+)", utils.errors.__doc__)
 
     things = vars(utils.errors).values()
-    classes = [thing for thing in things if isinstance(thing, type) and issubclass(thing, Exception)]
+    classes = [thing for thing in things if isinstance(thing, type) and issubclass(thing, UserError)]
 
     assert sorted(drawn) == sorted(cls.__name__ for cls in classes if cls is not UserError)
     assert all(cls.__base__ is UserError for cls in classes if cls is not UserError)

@@ -383,7 +383,7 @@ def test_first_batch_of_the_run_is_shown_as_it_came_and_no_other():
     [({}, None, 30), ({"drop_last": True}, None, 24), ({}, 3, 24), ({}, 10, 80)],
 )
 def test_images_of_an_epoch_are_counted_for_the_speed(options, len_epoch, expected):
-    assert make(perceptron(), Loader(**options), len_epoch=len_epoch).images_per_epoch == expected
+    assert make(perceptron(), Loader(**options), len_epoch=len_epoch).images_trained == expected
 
 
 def test_image_that_cannot_be_read_stops_the_epoch_with_its_error():

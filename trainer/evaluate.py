@@ -17,8 +17,23 @@ class MeanLoss:
     def __init__(self, device: torch.device):
         # MPS has no float64; elsewhere a long sum of float32 would lose digits.
         self.dtype = torch.float32 if device.type == "mps" else torch.float64
-        self.sum = torch.zeros((), dtype=self.dtype, device=device)
+        self.device = device
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything added."""
+        self.sum = torch.zeros((), dtype=self.dtype, device=self.device)
         self.weight: int | torch.Tensor = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sum and the weight, for a checkpoint within an epoch."""
+        return {"sum": self.sum.clone(), "weight": self.weight}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+        weight = state["weight"]
+        self.sum = state["sum"].to(self.sum)
+        self.weight = weight.to(self.sum.device) if isinstance(weight, torch.Tensor) else weight
 
     def update(self, batch_mean: torch.Tensor, weight: int | torch.Tensor) -> None:
         """Adds a batch; nothing waits for the device. A batch of ignored targets only (weight 0) has a loss of NaN."""

@@ -45,20 +45,29 @@ class Trainer(BaseTrainer):
         for part in (learner.criterion, learner.train_metrics, learner.valid_metrics):
             part.to(self.device)
         self.last_evaluation: Evaluation | None = None
+        self.batches_done = self.batches_before = 0  # of the running epoch; before: in another process
+        self.batches_to_skip = 0  # of the epoch that is continued
+        self.train_loss = MeanLoss(self.device)
         self.wait_s = 0.0
         self.wait_share = 0.0
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         self.network.train()
-        metrics, loss = self.learner.train_metrics, MeanLoss(self.device)
-        metrics.reset()
+        metrics, loss = self.learner.train_metrics, self.train_loss
         self.wait_s, started_s = 0.0, time.perf_counter()
-        progress = Progress(self.len_epoch, f"epoch {epoch}/{self.options.epochs}")
-        batches = self._batches(epoch)
+        self.batches_done = self.batches_before = self.batches_to_skip
+        self.batches_to_skip = 0
+        if not self.batches_done:
+            loss.reset()
+            metrics.reset()
+        progress = Progress(self.len_epoch - self.batches_done, f"epoch {epoch}/{self.options.epochs}")
+        batches = self._batches(epoch, self.batches_done)
         while group := list(islice(batches, self.options.accumulate_steps)):
             self._step(group, loss, metrics)
+            self.batches_done += len(group)
             for _ in group:
                 progress.step(lambda: self._running(loss, started_s, progress))
+            self._step_done()
         progress.close()
         self.wait_share = self.wait_s / (time.perf_counter() - started_s)
         return {"loss": loss.compute(), **metrics.compute()}
@@ -92,7 +101,12 @@ class Trainer(BaseTrainer):
         if epoch == 1:
             self.recorder.images("valid", next(iter(self.valid_loader))[0])
         self.last_evaluation = evaluate(
-            self.network, self.valid_loader, self.learner.criterion, self.learner.valid_metrics, to_input=self.to_input
+            self.network,
+            self.valid_loader,
+            self.learner.criterion,
+            self.learner.valid_metrics,
+            to_input=self.to_input,
+            observer=lambda logits_NK, targets_N: self._stop_if_asked(),
         )
         return self.last_evaluation.scores
 
@@ -103,13 +117,28 @@ class Trainer(BaseTrainer):
         broken = [epoch for epoch, loss in losses.items() if not math.isfinite(loss)]
         return [f"the training loss is not finite since epoch {epoch}" for epoch in broken[:1]] + lines
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
-        """Exactly `len_epoch` batches: the training images are gone through again and again, without a seam."""
-        position, end = (epoch - 1) * self.len_epoch, epoch * self.len_epoch
+    def progress(self) -> dict[str, Any] | None:
+        """How many batches of the epoch are done, and the sums of loss and metrics over them."""
+        if self.batches_done == 0:
+            return None
+        sums = {"loss": self.train_loss.state_dict(), "metrics": self.learner.train_metrics.state_dict()}
+        return {"batches_done": self.batches_done, **sums}
+
+    def load_progress(self, progress: dict[str, Any] | None) -> None:
+        """Puts them back; None for none."""
+        self.batches_done = 0
+        if progress is not None:
+            self.batches_to_skip = progress["batches_done"]
+            self.train_loss.load_state_dict(progress["loss"])
+            self.learner.train_metrics.load_state_dict(progress["metrics"])
+
+    def _batches(self, epoch: int, batches_done: int = 0) -> Iterator[Batch]:
+        """`len_epoch` batches but those that are done: the images are gone through again and again, without a seam."""
+        position, end = (epoch - 1) * self.len_epoch + batches_done, epoch * self.len_epoch
         while position < end:
-            passes_done, batches_done = divmod(position, len(self.train_loader))
-            self.train_loader.set_epoch(passes_done, batches_done)
-            wanted = min(end - position, len(self.train_loader) - batches_done)
+            passes_done, in_pass = divmod(position, len(self.train_loader))
+            self.train_loader.set_epoch(passes_done, in_pass)
+            wanted = min(end - position, len(self.train_loader) - in_pass)
             batches = iter(self.train_loader)
             for _ in range(wanted):
                 asked_s = time.perf_counter()
@@ -126,11 +155,12 @@ class Trainer(BaseTrainer):
         return -(-self.len_epoch // self.options.accumulate_steps)
 
     @property
-    def images_per_epoch(self) -> int:
-        """Of an ordinary epoch; with `len_epoch` all batches count as full."""
+    def images_trained(self) -> float:
+        """In the last epoch, by this process; with `len_epoch` all batches count as full."""
+        images = self.len_epoch * self.train_loader.images_per_batch
         if self.options.len_epoch is None:
-            return self.train_loader.num_samples
-        return self.len_epoch * self.train_loader.images_per_batch
+            images = self.train_loader.num_samples
+        return images * (1 - self.batches_before / self.len_epoch)
 
     def _running(self, loss: MeanLoss, started_s: float, progress: Progress) -> dict[str, Any]:
         passed_s = time.perf_counter() - started_s

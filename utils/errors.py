@@ -17,7 +17,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from utils.stop import RunStopped
+
 EXIT_BAD_INPUT = 2
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 EXIT_INTERRUPTED = 130
 
 # A place to point at begins a line of its own.
@@ -62,7 +65,7 @@ class OutputError(UserError):
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Prints a `UserError` to standard error and leaves with code 2; Ctrl-C leaves with 130."""
+    """Prints a `UserError` to standard error and leaves with code 2; a stopped run leaves with 75, Ctrl-C with 130."""
     try:
         yield
     except UserError as error:
@@ -71,6 +74,8 @@ def exit_on_user_error() -> Iterator[None]:
             message = f"error: {message}"
         sys.stderr.write((coloured(message) if _has_colour() else message) + "\n")
         raise SystemExit(EXIT_BAD_INPUT) from None
+    except RunStopped:  # has said so itself
+        raise SystemExit(EXIT_STOPPED) from None
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         raise SystemExit(EXIT_INTERRUPTED) from None

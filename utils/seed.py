@@ -7,8 +7,9 @@ generator uses only the low 32 bits of a seed; a hash spreads both. Nothing here
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,3 +66,25 @@ def seed_everything(root: int) -> None:
     random.seed(seed_for(root, "python"))
     np.random.seed(seed_for(root, "numpy") & 0xFFFFFFFF)
     torch.manual_seed(seed_for(root, "torch"))
+
+
+def global_rng_state(devices: list[torch.device]) -> dict[str, Any]:
+    """The global generators, for user code; the project's own draws are keyed and need none of this."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": [str(name), np.asarray(keys).tolist(), int(position), int(has_gauss), float(gauss)],
+        "torch": torch.get_rng_state(),
+        "cuda": [torch.cuda.get_rng_state(device) for device in devices if device.type == "cuda"],
+    }
+
+
+def restore_global_rng(state: Mapping[str, Any], devices: list[torch.device]) -> None:
+    """Puts the global generators back."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    for device, of_device in zip([device for device in devices if device.type == "cuda"], state["cuda"], strict=False):
+        torch.cuda.set_rng_state(of_device, device)
