@@ -149,14 +149,14 @@ def check(config: ConfigParser, built: Built) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix=".check-", dir=there) as folder:
             run = RunDir.create(Path(folder), config["name"])
-            open_log(run.log, 0)
             one_step = dataclasses.replace(options, save_dir=Path(folder), len_epoch=options.accumulate_steps)
-            costs = try_run(open_trainer(config, built, run, one_step), options)
-            close_log()
+            try:
+                open_log(run.log, 0)
+                costs = try_run(open_trainer(config, built, run, one_step), options)
+            finally:
+                close_log()
     except OSError as error:
         raise OutputError(f"{shown(there)}: cannot write ({error.strerror}) (trainer.save_dir)") from None
-    finally:
-        close_log()
     images_NCHW, targets = train_loader.first_batch(size=train_loader.images_per_batch)
     shape = "x".join(map(str, images_NCHW.shape))
     rows = {name: built.facts[name] for name in ("device", "data", "model")}

@@ -40,7 +40,7 @@ class BaseTrainer(ABC):
         self.epochs_saved = 0  # lags behind epochs_done while an epoch is recorded and saved
         self.epoch_time_s = 0.0  # of the running epoch, in processes before this one
         self.epoch_lr: float | None = None  # at the beginning of the running epoch
-        self.epoch_started_s = self.saved_s = time.monotonic()
+        self.epoch_started_s, self.saved_s = time.perf_counter(), time.monotonic()
         self.stop = StopRequest()
 
     @abstractmethod
@@ -103,14 +103,13 @@ class BaseTrainer(ABC):
             self._step_done()
 
     def _one_epoch(self, epoch: int) -> None:
-        self.epoch_started_s = time.monotonic()
-        started_s = time.perf_counter()
+        self.epoch_started_s = time.perf_counter()
         if self.epoch_lr is None:
             self.epoch_lr = float(self.learner.optimizer.param_groups[0]["lr"])
         train = self._train_epoch(epoch)
-        train_s = time.perf_counter() - started_s
+        train_s = time.perf_counter() - self.epoch_started_s
         val = self._valid_epoch(epoch)
-        time_s = self.epoch_time_s + time.perf_counter() - started_s
+        time_s = self._epoch_so_far_s()
         scores = named_scores(train, val)
         best_before = self.monitor.best
         improved = self.monitor.name is not None and self.monitor.update(scores[self.monitor.name], epoch)
@@ -196,8 +195,10 @@ class BaseTrainer(ABC):
         progress = self.progress()
         if progress is None:
             return None
-        time_s = self.epoch_time_s + time.monotonic() - self.epoch_started_s
-        return {**progress, "time_s": time_s, "lr": self.epoch_lr}
+        return {**progress, "time_s": self._epoch_so_far_s(), "lr": self.epoch_lr}
+
+    def _epoch_so_far_s(self) -> float:
+        return self.epoch_time_s + time.perf_counter() - self.epoch_started_s
 
     def _write_last(self) -> None:
         save_checkpoint(self.models_dir / "last.pth", self.state_dict())

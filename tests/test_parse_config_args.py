@@ -10,6 +10,7 @@ import pytest
 from base.run_plan import TOP_LEVEL
 from model.mlp import MLP
 from parse_config import ROOT, ConfigParser, schema
+from tests.whole_config import whole
 from utils.checkpoint import save_checkpoint
 from utils.command_line import CustomArgs, Parser
 from utils.config_file import parse_json_text
@@ -20,21 +21,6 @@ FLAGS = [
     CustomArgs(["--lr"], float, "optimizer.args.lr"),
     CustomArgs(["--bs", "--batch_size"], int, "data_loader.args.batch_size"),
 ]
-
-
-def whole(**sections):
-    """A config in which every section is there; sections replace those of that name."""
-    return {
-        "name": "digits",
-        "seed": 7,
-        "arch": {"type": "MLP", "args": {"hidden_widths": [8]}},
-        "data_loader": {"type": "MnistDataLoader", "args": {"data_dir": "data", "batch_size": 4, "transform": []}},
-        "optimizer": {"type": "SGD", "args": {"lr": 0.1, "momentum": 0.9}},
-        "loss": {"type": "cross_entropy", "args": {"label_smoothing": 0.1}},
-        "metrics": ["accuracy", {"type": "top_k_acc", "args": {"k": 2}, "name": "top2"}],
-        "lr_scheduler": {"type": "StepLR", "args": {"step_size": 2}, "interval": "epoch"},
-        "trainer": {"epochs": 3, "save_dir": "saved", "monitor": "min val_loss"},
-    } | sections
 
 
 def from_args(*words, training=True):

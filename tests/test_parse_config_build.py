@@ -1,6 +1,5 @@
 """A checked config builds what it describes, and knows what is odd about its schedule in a run of some length."""
 
-import json
 import re
 
 import pytest
@@ -9,32 +8,9 @@ from torch import nn, optim
 
 from model.loss import Criterion
 from parse_config import ConfigParser
+from tests.whole_config import in_file, whole
 from trainer.schedule import NoSchedule
-from utils.config_file import parse_json_text
-from utils.config_layers import LayeredConfig
 from utils.errors import ConfigError
-
-
-def whole(**sections):
-    """A config in which every section is there; sections replace those of that name."""
-    return {
-        "name": "digits",
-        "seed": 7,
-        "arch": {"type": "MLP", "args": {"hidden_widths": [8]}},
-        "data_loader": {"type": "MnistDataLoader", "args": {"data_dir": "data", "batch_size": 4, "transform": []}},
-        "optimizer": {"type": "SGD", "args": {"lr": 0.1, "momentum": 0.9}},
-        "loss": {"type": "cross_entropy", "args": {"label_smoothing": 0.1}},
-        "metrics": ["accuracy", {"type": "top_k_acc", "args": {"k": 2}, "name": "top2"}],
-        "lr_scheduler": {"type": "StepLR", "args": {"step_size": 2}, "interval": "epoch"},
-        "trainer": {"epochs": 3, "save_dir": "saved", "monitor": "min val_loss"},
-    } | sections
-
-
-def in_file(config):
-    """The config as it comes out of a file config.json."""
-    document, layers = parse_json_text(json.dumps(config, indent=1), "config.json"), LayeredConfig()
-    layers.lay(document.data, document)
-    return layers
 
 
 def parameters():

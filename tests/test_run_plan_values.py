@@ -10,24 +10,11 @@ from hypothesis import strategies as st
 
 from base.run_plan import Planner, learning_rate, stand_in_optimizer, stand_in_parameters
 from parse_config import NESTED, ROOT, SECTIONS
+from tests.whole_config import unseeded as whole
 from utils.config_check import Checker
 from utils.config_layers import LayeredConfig
 from utils.config_tree import path_of, set_by_path, thaw
 from utils.errors import ConfigError
-
-
-def whole(**sections):
-    """A config in which every section is there; sections replace those of that name."""
-    return {
-        "name": "digits",
-        "arch": {"type": "MLP", "args": {"hidden_widths": [8]}},
-        "data_loader": {"type": "MnistDataLoader", "args": {"data_dir": "data", "batch_size": 4, "transform": []}},
-        "optimizer": {"type": "SGD", "args": {"lr": 0.1, "momentum": 0.9}},
-        "loss": {"type": "cross_entropy", "args": {"label_smoothing": 0.1}},
-        "metrics": ["accuracy", {"type": "top_k_acc", "args": {"k": 2}, "name": "top2"}],
-        "lr_scheduler": {"type": "StepLR", "args": {"step_size": 2}, "interval": "epoch"},
-        "trainer": {"epochs": 3, "save_dir": "saved", "monitor": "min val_loss"},
-    } | sections
 
 
 def changed(path, value):

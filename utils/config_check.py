@@ -7,7 +7,7 @@ import inspect
 import os
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from utils.config_layers import LayeredConfig, Word
 from utils.config_plan import Plan
-from utils.config_signature import REQUIRED, checked_arguments, parameters_of
+from utils.config_signature import REQUIRED, branches_of, checked_arguments, parameters_of
 from utils.config_table import Table
 from utils.config_tree import KeyPath, dotted, suggest
 from utils.errors import UserError
@@ -36,6 +36,13 @@ class Section:
     given: frozenset[str] = frozenset()
     offered: frozenset[str] = frozenset()
     keys: frozenset[str] = frozenset()
+
+    def given_to(self, target: Callable[..., Any]) -> set[str]:
+        """Those arguments of a class or function that the program passes: of a function its first ones too."""
+        parameters, given = list(parameters_of(target)), set(self.given)
+        if inspect.isfunction(target) and self.table.function_takes and not self.table.builders:
+            given |= set(parameters[: len(self.table.function_takes)])
+        return given & set(parameters)
 
 
 class Checker:
@@ -89,19 +96,11 @@ class Checker:
 
     def _fill(self, plan: Plan, args: Mapping[str, Any], section: Section) -> None:
         """Checks the arguments and puts those that are right into the plan."""
-        path, table, parameters = plan.path, section.table, parameters_of(plan.target)
-        given = set(section.given)
-        if inspect.isfunction(plan.target) and table.function_takes and not table.builders:
-            given |= set(list(parameters)[: len(table.function_takes)])
+        path, parameters, given = plan.path, parameters_of(plan.target), section.given_to(plan.target)
         inner = {key: args[key] for key in args if key in self.nested and key in parameters and key not in given}
         plain = {key: value for key, value in args.items() if key not in inner}
-        plan.args, problems = checked_arguments(
-            plan.target,
-            plain,
-            (*path, "args"),
-            supplied=section.offered | inner.keys(),
-            given=given & parameters.keys(),
-        )
+        supplied = section.offered | inner.keys()
+        plan.args, problems = checked_arguments(plan.target, plain, (*path, "args"), supplied=supplied, given=given)
         for problem in problems:
             self._add(problem.path, problem.message + self._type_elsewhere(path, problem.path))
         for key, parameter in parameters.items():
@@ -158,9 +157,7 @@ class Checker:
 
 def _wrong_shape(value: Any, annotation: Any) -> str | None:
     """What is wrong where a parameter takes a list of objects and is given one, or the other way round, or null."""
-    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
-    branches = typing.get_args(annotation) if is_union else (annotation,)
-    kinds = {typing.get_origin(branch) or branch for branch in branches}
+    kinds = {typing.get_origin(branch) or branch for branch in branches_of(annotation)}
     if kinds & {None, Any, REQUIRED}:
         return None
     takes_list = bool(kinds & {list, tuple, Sequence, Iterable})

@@ -84,11 +84,10 @@ class _Writer:
         name = {"anyOf": [{"enum": list(targets), "enumDescriptions": about}, {"type": "string", "pattern": r"[.$]"}]}
         choices = []
         for key, target in targets.items():
-            given = set(section.given)
-            if inspect.isfunction(target) and section.table.function_takes and not section.table.builders:
-                given |= set(list(parameters_of(target))[: len(section.table.function_takes)])
             is_it = {"properties": {"type": {"const": key}}, "required": ["type"]}
-            choices.append({"if": is_it, "then": {"properties": {"args": self.arguments(target, given)}}})
+            choices.append(
+                {"if": is_it, "then": {"properties": {"args": self.arguments(target, section.given_to(target))}}}
+            )
         keys = {key: {"type": "string"} for key in section.keys}
         as_object = {"properties": {"type": name, "args": {}, **keys}, "additionalProperties": False, "allOf": choices}
         # Editors complete a bare name from the examples.

@@ -124,7 +124,7 @@ def checked_value(value: Any, annotation: Any, path: KeyPath) -> tuple[Any, list
         return named_dtype, []
     numbers = isinstance(value, list) and value and all(type(item) in (int, float) for item in value)
     # `float | Tensor` is one number: a list of one would train, and be saved and shown as something else.
-    if numbers and torch.Tensor in _branches(annotation) and float not in _branches(annotation):
+    if numbers and torch.Tensor in branches_of(annotation) and float not in branches_of(annotation):
         return torch.tensor(value, dtype=torch.float32), []
     adapter = adapter_of(annotation)
     if adapter is None:
@@ -136,7 +136,7 @@ def checked_value(value: Any, annotation: Any, path: KeyPath) -> tuple[Any, list
         told = [(_place_in(value, detail["loc"]), detail["msg"].removeprefix("Input ")) for detail in error.errors()]
         inside = max((place for place, _ in told), key=len)
         text = " or ".join(dict.fromkeys(reason for place, reason in told if place == inside))
-        if not inside and torch.Tensor in _branches(annotation) and float not in _branches(annotation):
+        if not inside and torch.Tensor in branches_of(annotation) and float not in branches_of(annotation):
             text = f"should be a list of numbers or {text.removeprefix('should be ')}"
         text = text.replace(" or should be ", " or ")
         shown = json.dumps(get_by_path(value, inside), ensure_ascii=False)[:80]
@@ -223,7 +223,8 @@ def mentions(annotation: Any, wanted: Any) -> bool:
     return annotation is wanted or any(mentions(branch, wanted) for branch in typing.get_args(annotation))
 
 
-def _branches(annotation: Any) -> tuple[Any, ...]:
+def branches_of(annotation: Any) -> tuple[Any, ...]:
+    """What a union may be, or the annotation alone."""
     is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     return typing.get_args(annotation) if is_union else (annotation,)
 
