@@ -5,6 +5,7 @@ up and what it must be. Everything is checked before anything is built, and no f
 """
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,8 +19,12 @@ from torch import nn
 import data_loader.menu
 import model.menu
 import trainer.menu
+from base.checkpoints import Checkpoints
+from base.loader_options import WORKER_OPTIONS
 from base.run_plan import TOP_LEVEL, Planner, learning_rate, stand_in_optimizer
 from base.training_parts import TrainerOptions
+from logger.run_dir import RunDir
+from logger.summary import shown
 from model.build import build_criterion, build_metrics, build_model
 from model.loss import Criterion
 from model.metric import MetricSet
@@ -39,6 +44,19 @@ NESTED = {**data_loader.menu.NESTED, **trainer.menu.NESTED}
 FIXED_ON_RESUME = ("name", "arch", "weights_file", "trainer.save_dir", "optimizer.type")
 # Another of these would move images from the validation part into the training part.
 FIXED_WHILE_TRAINING = ("seed", "data_loader.args.validation_split")
+# What `-r auto` lets differ: how long, how often and where, but not what is learned.
+FREE_ON_RESUME = (
+    "trainer.epochs",
+    "trainer.save_",
+    "trainer.keep_checkpoints",
+    "trainer.verbosity",
+    "trainer.tensorboard",
+    "trainer.max_minutes",
+    "trainer.early_stop",
+    "device",
+    "n_gpu",
+    *(f"data_loader.args.{name}" for name in WORKER_OPTIONS),
+)
 Changes = list[tuple[str, Any, Any]]
 
 
@@ -62,8 +80,10 @@ class ConfigParser:
         args: argparse.Namespace | None = None,
     ):
         self.checkpoint = checkpoint
-        self.args = args or argparse.Namespace(resume=None, device=None, allow=[])
+        self.args = args or argparse.Namespace(resume=None, is_auto=False, device=None, allow=[])
         self.resume: Path | None = self.args.resume
+        self.passed_over: list[str] = []  # with `-r auto`: what is to be said of the choice
+        self.file_stat: os.stat_result | None = None
         self.changes: Changes = []
         self.offered_paths: list[str] = []
         self.layers = config if isinstance(config, LayeredConfig) else LayeredConfig(config)
@@ -90,6 +110,10 @@ class ConfigParser:
             raise SystemExit(0)
         check_allowed(args.allow)
         layers, before, offered = LayeredConfig(), {}, []
+        passed_over: list[str] = []
+        if args.is_auto:
+            args.resume, passed_over = newest_checkpoint(command)
+        stat = args.resume.stat() if args.resume is not None and args.resume.is_file() else None
         checkpoint = load_checkpoint(args.resume) if args.resume is not None else None
         if checkpoint is not None:
             require_plain(checkpoint, args.resume)
@@ -109,6 +133,7 @@ class ConfigParser:
             raise SystemExit(0)
         if checkpoint is not None:
             config.changes = differences(*comparable(before, config.resolved, offered))
+        config.passed_over, config.file_stat = passed_over, stat
         return config
 
     def __getitem__(self, name: str) -> Any:
@@ -139,6 +164,34 @@ class ConfigParser:
                     f"({self.layers.where(path_of(path))}); that cannot change. A new run can start from its weights: "
                     f"python train.py -c CONFIG --weights {self.resume}"
                 )
+
+    def require_same_experiment(self) -> None:
+        """Refuses to continue a run that `-r auto` found with anything that changes what it learns.
+
+        Raises:
+            CheckpointError: saying what would do instead.
+        """
+        for path, old, new in self.changes if self.args.is_auto else []:
+            if not path.startswith(FREE_ON_RESUME):
+                raise CheckpointError(
+                    f"{path}: the newest run has {old!s:.60} ({self.resume}), now it is {new!s:.60} "
+                    f"({self.layers.where(path_of(path))}); '-r auto' goes on with the same experiment only. "
+                    f"With the change it is continued by -r {self.resume}; without -r a new run begins"
+                )
+
+    def require_unchanged_file(self) -> None:
+        """Refuses a checkpoint that another process has replaced since it was read; to be asked when none can any more.
+
+        Raises:
+            CheckpointError: it has.
+        """
+        if self.resume is None or self.file_stat is None:
+            return
+        now = self.resume.stat()
+        if (now.st_ino, now.st_mtime_ns, now.st_size) != tuple(
+            getattr(self.file_stat, name) for name in ("st_ino", "st_mtime_ns", "st_size")
+        ):
+            raise CheckpointError(f"{self.resume}: was replaced by another process meanwhile; give the command again")
 
     @property
     def interval(self) -> Literal["epoch", "step"]:
@@ -245,6 +298,35 @@ class ConfigParser:
         monitor = self.trainer_options.monitor.split()
         watched = monitor[1] if len(monitor) == 2 else "val_loss" if has_validation else "train_loss"
         return Schedule(self.init_obj("lr_scheduler", optimizer=optimizer), self.interval, watched)
+
+
+def newest_checkpoint(command: Command) -> tuple[Path | None, list[str]]:
+    """The checkpoint that `-r auto` means: the newest whole one of the newest run, and what is to be said of it.
+
+    With a config file that is the newest run of its `name` below its `save_dir`; without, the newest of all runs.
+    None where no run has a checkpoint yet: a new one begins.
+
+    Raises:
+        CheckpointError: none of the run's checkpoints is whole, or there is no run and no config to begin one.
+    """
+    layers = LayeredConfig()
+    for document in command.documents:
+        layers.lay(document.data, document)
+    for override in command.overrides:
+        layers.set(*override)
+    layers.resolve()
+    save_dir, name = ROOT / TrainerOptions.save_dir, None
+    if command.documents:
+        asked = ConfigParser(layers, args=command.args)
+        save_dir, name = asked.trainer_options.save_dir, asked["name"]
+    run = RunDir.newest(save_dir, name)
+    what = f"no run{'' if name is None else f' of {name!r}'} below {save_dir} has a checkpoint"
+    if run is not None:
+        path, _, damaged = Checkpoints(run.models).newest_valid()
+        return Path(shown(path)), [f"{line}; passed over" for line in damaged]
+    if name is None:
+        raise CheckpointError(f"-r auto: {what}, and without -c no new one can begin")
+    return None, [f"-r auto: {what} yet; a new one begins"]
 
 
 def schema() -> dict[str, Any]:

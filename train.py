@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.command_line import ROOT, Command, CustomArgs, Parser
-from utils.errors import CheckpointError, ConfigError, OutputError, exit_on_user_error, some
+from utils.errors import CheckpointError, ConfigError, OutputError, exit_on_user_error
+from utils.stop import StopRequest
 
 SHORT_FLAGS = [
     CustomArgs(["--lr", "--learning_rate"], float, "optimizer.args.lr"),
@@ -16,12 +17,18 @@ def read_words(words: Sequence[str] | None = None) -> Command:
     """The command line, and the config files that it names."""
     parser = Parser(prog="train.py", description=__doc__)
     parser.add_argument("--weights", metavar="FILE", type=Path, help="start a new run from the weights in a file")
+    parser.add_argument(
+        "--allow-data-change",
+        action="store_true",
+        help="continue although the images are other ones; the result is then not that of either data set",
+    )
     parser.add_argument("--check", action="store_true", help="try everything out, a few steps too, and keep nothing")
     return parser.read(SHORT_FLAGS, words)
 
 
-COMMAND = None
+COMMAND, STOP = None, StopRequest("importing")
 if __name__ == "__main__":
+    STOP.__enter__()
     with exit_on_user_error():
         COMMAND = read_words()  # here, because torch takes seconds to import, and --help need not wait for it
 
@@ -38,7 +45,15 @@ from torch import nn
 from base.base_data_loader import BaseDataLoader
 from base.base_model import count_trainable
 from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, checked_monitor, score_names
-from logger.logger import close_log, open_log
+from base.continuation import (
+    data_changes,
+    numerics_changes,
+    require_continuable,
+    require_same_data,
+    why_finished,
+)
+from base.workers import training_explained
+from logger.logger import IN_FILE_ONLY, close_log, open_log
 from logger.recorder import Recorder
 from logger.run_dir import RunDir
 from logger.run_record import recorded
@@ -47,9 +62,9 @@ from model.check import check_batch_of_one, check_judges, check_model, choose_la
 from model.pretrained import load_weights
 from parse_config import ConfigParser
 from trainer.trial import try_run
-from utils.checkpoint import load_weights_file
-from utils.device import choose_devices, describe
-from utils.seed import seed_everything, seed_for
+from utils.device import choose_devices, describe, make_deterministic, numerics
+from utils.seed import KEYS_VERSION, seed_everything, seed_for
+from utils.weights_file import load_weights_file
 
 
 @dataclass
@@ -65,28 +80,37 @@ class Built:
     remarks: list[str]
 
 
-def main(words: Sequence[str] | None = None, command: Command | None = None) -> BaseTrainer | None:
+def main(
+    words: Sequence[str] | None = None, command: Command | None = None, stop: StopRequest | None = None
+) -> BaseTrainer | None:
     """Checks, builds and trains; what a user can have done wrong shows before a folder is made."""
     command = command or read_words(words)
-    config = ConfigParser.from_args(command)
-    with config.locating():
-        built = build(config)
-        if command.args.check:
-            return check(config, built)
-        run = open_run(config)
-        about = {"overrides": [one.text for one in command.overrides], "seed": config["seed"]}
-        about |= {"continued_from": config.resume and str(config.resume), "device": built.facts["device"]}
-        try:
-            with recorded(run, command.words, about, ROOT):
-                return train(config, built, run)
-        finally:
-            close_log()
+    with stop or StopRequest() as stop:
+        stop.phase = "building"
+        config = ConfigParser.from_args(command)
+        with config.locating():
+            if has_finished(config):
+                return None
+            built = build(config)
+            if command.args.check:
+                check(config, built)
+                return None
+            run = open_run(config)
+            about = {"overrides": [one.text for one in command.overrides], "seed": config["seed"]}
+            about |= {"continued_from": config.resume and str(config.resume), "device": built.facts["device"]}
+            try:
+                with run.locked(), recorded(run, command.words, about, ROOT):
+                    return train(config, built, run, stop)
+            finally:
+                close_log()
 
 
 def build(config: ConfigParser) -> Built:
     """Everything that training needs, tried on the first images."""
     options, seed = config.trainer_options, config["seed"]
     require_continuable(config)
+    if config["deterministic"]:
+        make_deterministic()
     devices, notes = choose_devices(config["device"], config["n_gpu"], by_command_line=config.args.device is not None)
 
     seed_everything(seed)
@@ -105,24 +129,32 @@ def build(config: ConfigParser) -> Built:
     return Built((train_loader, valid_loader), learner, devices, layout, facts, notes, [*metric_notes, *remarks])
 
 
-def open_trainer(config: ConfigParser, built: Built, run: RunDir, options: TrainerOptions) -> BaseTrainer:
+def open_trainer(
+    config: ConfigParser, built: Built, run: RunDir, options: TrainerOptions, stop: StopRequest | None = None
+) -> BaseTrainer:
     """The trainer, where the run begins or goes on."""
-    recorder = Recorder(run, tensorboard=options.tensorboard, epochs_done=epochs_done(config))
-    context = RunContext(recorder, built.devices, config["seed"], built.layout, passport(config, run, built.loaders[0]))
+    rows = config.checkpoint["history"] if config.checkpoint is not None else []
+    recorder = Recorder(run, tensorboard=options.tensorboard, rows=rows)
+    context = RunContext(
+        recorder, built.devices, config["seed"], built.layout, stop or StopRequest(), passport(config, run, built)
+    )
     trainer: BaseTrainer = config.init_obj(
         "trainer", learner=built.learner, loaders=built.loaders, options=options, context=context
     )
     if config.checkpoint is not None:
         changed = [path for path, _, _ in config.changes] + config.offered_changes()
-        trainer.resume(config.checkpoint, changed)
+        trainer.resume(config.checkpoint, changed, has_new_data=bool(data_changes(config, built.loaders[0])))
     return trainer
 
 
-def train(config: ConfigParser, built: Built, run: RunDir) -> BaseTrainer:
+def train(config: ConfigParser, built: Built, run: RunDir, stop: StopRequest) -> BaseTrainer:
     """Trains, and says on the screen and in info.log what happens."""
     options, train_loader = config.trainer_options, built.loaders[0]
+    config.require_unchanged_file()
     log = open_log(run.log, options.verbosity)
-    trainer = open_trainer(config, built, run, options)
+    for line in config.passed_over:
+        log.warning(f"warning: {line}")
+    trainer = open_trainer(config, built, run, options, stop)
     save_run_files(run, config.resolved, train_loader.classes)
     log.info(first_lines(run, built.facts, config.resolved, len(train_loader), trainer.epochs_done))
     for note in built.notes:
@@ -131,7 +163,14 @@ def train(config: ConfigParser, built: Built, run: RunDir) -> BaseTrainer:
         log.warning(f"warning: {remark}")
     for path, old, new in config.changes:
         log.info(f"changed: {path}: {old!r} -> {new!r}")
-    trainer.train()
+    for line in [*data_changes(config, train_loader), *numerics_changes(config, built.devices[0])]:
+        log.warning(f"warning: {line}")
+    try:
+        with training_explained(train_loader.images_per_batch):
+            trainer.train()
+    except Exception:
+        log.log(IN_FILE_ONLY, "the run failed", exc_info=True)
+        raise
     log.info(last_lines(run, trainer.monitor, trainer.recorder.history.last_row(trainer.monitor.best_epoch)))
     for warning in trainer.closing_warnings():
         log.warning(f"warning: {warning}")
@@ -165,61 +204,18 @@ def check(config: ConfigParser, built: Built) -> None:
     sys.stdout.write("\n".join([aligned(rows | costs), *remarks, "this config trains; nothing was kept"]) + "\n")
 
 
-def epochs_done(config: ConfigParser) -> int:
-    """Of the run that is continued; 0 for a new one."""
-    return config.checkpoint["epochs_done"] if config.checkpoint is not None else 0
-
-
-def require_continuable(config: ConfigParser) -> None:
-    """Refuses to continue a run that is finished, or with a model that the checkpoint does not hold.
+def has_finished(config: ConfigParser) -> bool:
+    """Whether `-r auto` found a run that is done already: no error, because scripts repeat that command.
 
     Raises:
-        CheckpointError: saying what would do instead.
+        CheckpointError: a run that is done was named.
     """
-    if config.checkpoint is None:
-        return
-    if config.args.weights is not None:
-        raise CheckpointError("command line: -r continues a run, --weights starts a new one; give one of them")
-    config.require_same_model(training=True)
-    options, done, monitor = config.trainer_options, epochs_done(config), config.checkpoint["monitor"]
-    if done >= options.epochs:
-        raise CheckpointError(
-            f"{config.resume}: finished, {done} of {options.epochs} epochs are done. "
-            f"To go on, ask for more: python train.py -r {config.resume} trainer.epochs={done + options.epochs}"
-        )
-    same_monitor = str(monitor["name"]) == options.monitor.split()[-1]
-    if same_monitor and options.early_stop and monitor["bad_epochs"] >= options.early_stop:
-        raise CheckpointError(
-            f"{config.resume}: stopped early after {monitor['bad_epochs']} epochs without improvement. To go on, be "
-            f"more patient: python train.py -r {config.resume} trainer.early_stop={2 * options.early_stop}"
-        )
-
-
-def require_same_data(config: ConfigParser, train_loader: BaseDataLoader) -> None:
-    """Refuses to continue on other classes than the checkpoint's, or with another validation part.
-
-    Raises:
-        CheckpointError: saying what differs.
-    """
-    if config.checkpoint is None:
-        return
-    held_back, classes = config.checkpoint["input"].get("held_back"), train_loader.classes
-    if config.checkpoint["classes"] == classes and held_back == train_loader.held_back():
-        return
-    if config.checkpoint["classes"] == classes:
-        raise CheckpointError(
-            f"{config.resume}: the images are not those of the training any more, so the part that was held back for "
-            f"validation cannot be told.\n"
-            f"  A new run can start from its weights: python train.py -c CONFIG --weights {config.resume}"
-        )
-    trained = config.checkpoint["classes"]
-    missing = [name for name in trained if name not in classes] or ["none"]
-    new = [name for name in classes if name not in trained] or ["none"]
-    raise CheckpointError(
-        f"{config.resume}: was trained on {len(trained)} classes, the data has {len(classes)} "
-        f"(missing: {some(missing)}; new: {some(new)}).\n"
-        f"  A new run can start from its weights: python train.py -c CONFIG --weights {config.resume}"
-    )
+    message = why_finished(config)
+    if message and config.args.is_auto:
+        sys.stdout.write(message + "\n")
+    elif message:
+        raise CheckpointError(message)
+    return bool(message)
 
 
 def build_model(config: ConfigParser, train_loader: BaseDataLoader) -> tuple[nn.Module, dict[str, str], list[str]]:
@@ -292,8 +288,9 @@ def open_run(config: ConfigParser) -> RunDir:
     return run
 
 
-def passport(config: ConfigParser, run: RunDir, train_loader: BaseDataLoader) -> dict[str, Any]:
+def passport(config: ConfigParser, run: RunDir, built: Built) -> dict[str, Any]:
     """What every checkpoint carries besides the state, so that the one file is enough to test and to predict."""
+    train_loader = built.loaders[0]
     return {
         "config": config.resolved,
         "offered": config.offered_paths,
@@ -304,6 +301,9 @@ def passport(config: ConfigParser, run: RunDir, train_loader: BaseDataLoader) ->
             "mean": None if train_loader.mean is None else list(train_loader.mean),
             "std": None if train_loader.std is None else list(train_loader.std),
         },
+        "data": train_loader.fingerprint(),
+        "numerics": numerics(built.devices[0]),
+        "keys_version": KEYS_VERSION,
         "run": {"name": run.name, "run_id": run.run_id},
         "written_by": versions(),
     }
@@ -311,4 +311,4 @@ def passport(config: ConfigParser, run: RunDir, train_loader: BaseDataLoader) ->
 
 if __name__ == "__main__":
     with exit_on_user_error():
-        main(command=COMMAND)
+        main(command=COMMAND, stop=STOP)

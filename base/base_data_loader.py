@@ -4,38 +4,28 @@ The concrete loaders live in data_loader/. One of your own reads its data in `__
 set to `super().__init__`; everything else is here.
 """
 
-import signal
+import logging
+import multiprocessing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, TypedDict
+from functools import partial
+from typing import Any, Literal
 
 import torch
-from annotated_types import Ge, Le, Lt
 from torch.utils.data import DataLoader, default_collate
 
 from base.base_sampler import BaseSampler, RandomSampler, SequentialSampler
-from base.keyed import FailedBatch, KeyedBatches, KeyedDataset
-from utils.errors import ConfigError, DataError
+from base.keyed import FailedBatch, KeyedBatches, KeyedDataset, PatchedBatch
+from base.workers import explained, prepare_worker
+from logger.logger import IN_FILE_ONLY
+from utils.errors import ConfigError, DataError, LoaderError
 from utils.seed import generator_for
-from utils.split import digest_of_part, split_indices, split_without_classes
+from utils.split import digest_of_part, fingerprint_of, split_indices, split_without_classes
 
+log = logging.getLogger("run")
+MIN_BAD = 10  # a hundredth of a small data set would be none
 # What transforms raise at images that they cannot take.
 _MISFITS = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError)
-
-
-class LoaderOptions(TypedDict, total=False):
-    """What the config can say about any loader: `def __init__(self, ..., **options: Unpack[LoaderOptions])`."""
-
-    batch_size: Annotated[int, Ge(1)]
-    shuffle: bool
-    validation_split: Annotated[float, Ge(0), Lt(1)] | Annotated[int, Ge(0)] | None
-    num_workers: Annotated[int, Ge(0), Le(1000)]
-    collate_fn: Callable[[list[Any]], Any]
-    sampler: BaseSampler | None
-    drop_last: bool
-    pin_memory: bool
-    persistent_workers: bool
-    seed: int
 
 
 class BaseDataLoader(DataLoader, ABC):
@@ -55,6 +45,10 @@ class BaseDataLoader(DataLoader, ABC):
         drop_last: leave a smaller last batch out of training. Evaluation always sees every sample.
         pin_memory: page-locked batches, which copy faster to a GPU; only has an effect where there is one.
         persistent_workers: keep the workers from one epoch to the next; needs some.
+        prefetch_factor: batches that each worker prepares ahead; torch's default is 2. Needs workers.
+        multiprocessing_context: how workers are started; the system's own way by default. Needs workers.
+        loader_timeout: seconds without a batch after which the workers count as hung.
+        evaluation: leave samples that cannot be read out, where others are drawn in their place in training.
         seed: the run's seed.
 
     Attributes:
@@ -81,12 +75,22 @@ class BaseDataLoader(DataLoader, ABC):
         drop_last: bool = False,
         pin_memory: bool = False,
         persistent_workers: bool = False,
+        prefetch_factor: int | None = None,
+        multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None,
+        loader_timeout: float = 600.0,
         seed: int = 0,
+        evaluation: bool = False,
     ):
         if batch_size < 1:
             raise ConfigError(f"must be at least 1, got {batch_size}", "data_loader.args.batch_size")
-        if persistent_workers and not num_workers:
-            raise ConfigError("needs num_workers above 0", "data_loader.args.persistent_workers")
+        needing_workers = {
+            "persistent_workers": persistent_workers,
+            "prefetch_factor": prefetch_factor,
+            "multiprocessing_context": multiprocessing_context,
+        }
+        for name, value in needing_workers.items():
+            if value and not num_workers:
+                raise ConfigError("needs num_workers above 0", f"data_loader.args.{name}")
         self.seed = seed
         self.samples = dataset
         self.images_per_batch = batch_size
@@ -108,15 +112,23 @@ class BaseDataLoader(DataLoader, ABC):
             "num_workers": num_workers,
             "collate_fn": collate_fn,
             "pin_memory": pin_memory and torch.cuda.is_available(),
-            "persistent_workers": persistent_workers and num_workers > 0,
+            **needing_workers,
+            "loader_timeout": loader_timeout,
         }
+        start_method = multiprocessing_context or multiprocessing.get_start_method()
+        self.bad: dict[int, str] = {}
+        self.loader_timeout_s = loader_timeout
         super().__init__(
-            KeyedDataset(dataset, collate_fn, seed),
+            KeyedDataset(dataset, collate_fn, seed, None if evaluation else self.indices),
             batch_sampler=self.batches,
             # Without a generator of its own the loader draws one number from the global one at each start.
             generator=generator_for(seed, "workers"),
-            worker_init_fn=_ignore_interrupt,
-            **{**self.worker_options, "collate_fn": _as_it_is},
+            worker_init_fn=partial(prepare_worker, is_child=start_method != "forkserver"),
+            num_workers=num_workers,
+            collate_fn=_as_it_is,
+            pin_memory=self.worker_options["pin_memory"],
+            timeout=loader_timeout if num_workers else 0,
+            **needing_workers,  # type: ignore[arg-type]
         )
 
     def _split(self, dataset: Any, validation_split: float | int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -233,10 +245,52 @@ class BaseDataLoader(DataLoader, ABC):
         return image
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch promises its own class of iterator
-        for batch in super().__iter__():
+        for batch in explained(super().__iter__, self.loader_timeout_s):
             if isinstance(batch, FailedBatch):
-                raise DataError(batch.message)
-            yield batch
+                if batch.details:
+                    log.log(IN_FILE_ONLY, batch.details)
+                raise LoaderError(batch.message) if batch.details else DataError(batch.message)
+            if isinstance(batch, PatchedBatch):
+                self._note_bad(batch.bad)
+                batch = batch.batch
+            if batch is not None:
+                yield batch
+
+    def _note_bad(self, bad: list[tuple[int, str]]) -> None:
+        """Says once of each sample that it cannot be read.
+
+        Raises:
+            DataError: they are so many that it is the disk, or the whole data, that is damaged.
+        """
+        names = getattr(self.samples, "sample_name", str)
+        what_is_done = "left out" if self.dataset.part is None else "replaced by another"  # type: ignore[attr-defined]
+        for index, reason in bad:
+            if index not in self.bad:
+                self.bad[index] = reason
+                log.warning(f"warning: bad image {what_is_done}: {reason}")
+        limit = max(MIN_BAD, len(self.indices) // 100)
+        if len(self.bad) > limit:
+            raise DataError(
+                f"{names(bad[-1][0])}: the {len(self.bad)}th of {len(self.indices)} images that cannot be read, and "
+                f"{limit} are as many as are passed over"
+            )
+
+    @property
+    def num_skipped(self) -> int:
+        """Samples that could not be read so far, those that were left out at the start included."""
+        return getattr(self.samples, "num_left_out", 0) + len(self.bad)
+
+    def names_of_batch(self, epoch: int, batch: int) -> list[str]:
+        """The names of the samples in a batch of an epoch (both counted from 0), without reading any."""
+        self.set_epoch(epoch, batch)
+        names = getattr(self.samples, "sample_name", str)
+        return [names(key[1]) for key in next(iter(self.batches), [])]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Tells whether these are the same training samples: a count and a digest of the names, for each class."""
+        names = getattr(self.samples, "sample_name", str)
+        targets = [0] * len(self.samples) if self.targets is None else self.targets.tolist()
+        return fingerprint_of([names(index) for index in range(len(self.samples))], targets, self.classes)
 
 
 class _EvaluationDataLoader(BaseDataLoader):
@@ -244,7 +298,12 @@ class _EvaluationDataLoader(BaseDataLoader):
 
     def __init__(self, training: BaseDataLoader, dataset: Any, indices: torch.Tensor | None = None):
         super().__init__(
-            dataset, training.images_per_batch, shuffle=False, seed=training.seed, **training.worker_options
+            dataset,
+            training.images_per_batch,
+            shuffle=False,
+            seed=training.seed,
+            evaluation=True,
+            **training.worker_options,
         )
         self.mean, self.std = training.mean, training.std
         self.classes = training.classes
@@ -265,11 +324,6 @@ def _classes_of(dataset: Any, targets: torch.Tensor | None) -> list[str]:
     if classes is not None:
         return [str(name) for name in classes]
     return [] if targets is None or not len(targets) else [str(index) for index in range(int(targets.max()) + 1)]
-
-
-def _ignore_interrupt(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; the workers leave it to the main process, which ends them in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -5,21 +5,23 @@ What one epoch does is left to the subclass (trainer/trainer.py). What a checkpo
 """
 
 import logging
-import shlex
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from base.checkpoints import Checkpoints
+from base.loader_options import WORKER_OPTIONS
 from base.training_parts import Learner, RunContext, TrainerOptions
 from logger.recorder import EpochRecord
-from utils.checkpoint import link, load_checkpoint, save_checkpoint
+from logger.status import Status
 from utils.config_tree import suggest
 from utils.errors import CheckpointError, ConfigError
 from utils.monitor import Monitor
+from utils.plain import digest_of
 from utils.seed import global_rng_state, restore_global_rng
-from utils.stop import RunStopped, StopRequest
+from utils.stop import RunStopped
 
 log = logging.getLogger("run")
 
@@ -41,7 +43,9 @@ class BaseTrainer(ABC):
         self.epoch_time_s = 0.0  # of the running epoch, in processes before this one
         self.epoch_lr: float | None = None  # at the beginning of the running epoch
         self.epoch_started_s, self.saved_s = time.perf_counter(), time.monotonic()
-        self.stop = StopRequest()
+        self.stop = context.stop
+        self.status = Status(self.models_dir / "STATUS.json")
+        self.checkpoints = Checkpoints(self.models_dir, period=options.save_period, keep=options.keep_checkpoints)
 
     @abstractmethod
     def _train_epoch(self, epoch: int) -> dict[str, float]:
@@ -59,24 +63,26 @@ class BaseTrainer(ABC):
             KeyboardInterrupt: at a second Ctrl-C.
         """
         try:
-            with StopRequest(self.options.max_minutes) as self.stop:
-                if self.steps_done == 0:
-                    self._write_last()  # a run that is killed in the first epoch can be continued too
-                for epoch in range(self.epochs_done + 1, self.options.epochs + 1):
-                    self._one_epoch(epoch)
-                    if self.monitor.exhausted:
-                        log.info(f"stopped early: {self._why_stopped()} (trainer.early_stop)")
-                        break
+            self.stop.limit(self.options.max_minutes)
+            self.stop.phase = "training"
+            if self.steps_done == 0:
+                self._save()  # a run that is killed in the first epoch can be continued too
+            for epoch in range(self.epochs_done + 1, self.options.epochs + 1):
+                self._one_epoch(epoch)
+                if self.monitor.exhausted:
+                    log.info(f"stopped early: {self._why_stopped()} (trainer.early_stop)")
+                    break
+                if epoch < self.options.epochs:
+                    self._stop_if_asked(is_saved=True)
+            self.status.say("running", digests=self.digests())
             scores = self.recorder.history.last_row(self.monitor.best_epoch)
             self.recorder.finish(self.context.passport.get("config", {}), scores)
         except KeyboardInterrupt:
-            log.warning(f"{self.epochs_saved} of {self.options.epochs} epochs are saved. {self._how_to_continue()}")
+            saved = f"{self.epochs_saved} of {self.options.epochs} epochs are saved"
+            log.warning(f"{saved}. To continue:\n  {self.recorder.run.command_to_continue}")
             raise
         finally:
             self.recorder.close()
-
-    def _how_to_continue(self) -> str:
-        return f"To continue:\n  python train.py -r {shlex.quote(str(self.models_dir / 'last.pth'))}"
 
     def _step_done(self) -> None:
         """After each step, and within validation: saves when it is time to, and ends the run if somebody asked.
@@ -85,22 +91,28 @@ class BaseTrainer(ABC):
             RunStopped: after saving.
         """
         every_steps, every_minutes = self.options.save_every_steps, self.options.save_every_minutes
-        reason = self.stop.reason
         is_time = every_steps is not None and self.steps_done % every_steps == 0
         is_time |= every_minutes is not None and time.monotonic() - self.saved_s >= 60 * every_minutes
-        if reason is not None or is_time:
-            self._write_last()
-        if reason is not None:
-            log.warning(
-                f"stopped: {reason}; {self.steps_done} steps are saved, {self.epochs_done} of {self.options.epochs} "
-                f"epochs are done. {self._how_to_continue()}"
-            )
-            raise RunStopped(reason)
+        if is_time:
+            self._save()
+        self._stop_if_asked(is_saved=is_time)
 
-    def _stop_if_asked(self) -> None:
-        """Within validation: what was trained is saved, and the validation is done anew by who continues."""
-        if self.stop.reason is not None:
-            self._step_done()
+    def _stop_if_asked(self, *, is_saved: bool = False) -> None:
+        """Ends the run if somebody asked; a validation is then done anew by who continues.
+
+        Raises:
+            RunStopped: after saving, unless that is done.
+        """
+        reason = self.stop.reason
+        if reason is None:
+            return
+        if not is_saved:
+            self._save()
+        log.warning(
+            f"stopped: {reason}; {self.steps_done} steps are saved, {self.epochs_done} of {self.options.epochs} "
+            f"epochs are done. To continue:\n  {self.recorder.run.command_to_continue}"
+        )
+        raise RunStopped(reason)
 
     def _one_epoch(self, epoch: int) -> None:
         self.epoch_started_s = time.perf_counter()
@@ -188,6 +200,7 @@ class BaseTrainer(ABC):
             "progress": self._progress_with_time(),
             "epochs_done": self.epochs_done,
             "steps_done": self.steps_done,
+            "history": self.recorder.history.rows(),
             "rng": global_rng_state(self.context.devices),
         }
 
@@ -200,41 +213,42 @@ class BaseTrainer(ABC):
     def _epoch_so_far_s(self) -> float:
         return self.epoch_time_s + time.perf_counter() - self.epoch_started_s
 
-    def _write_last(self) -> None:
-        save_checkpoint(self.models_dir / "last.pth", self.state_dict())
+    def _save(self, *, improved: bool = False) -> None:
+        """Commits where the run stands, under all names that it has.
+
+        Raises:
+            TrainingError: it holds a number that is not finite; what was saved before stays.
+        """
+        self._require_finite()
+        self.checkpoints.save(self.state_dict(), improved=improved)
         self.epochs_saved, self.saved_s = self.epochs_done, time.monotonic()
-        self.recorder.run.publish("last.pth")
+        self.status.say("running", epochs_done=self.epochs_done, steps_done=self.steps_done)
+        for name in ("last.pth", "best.pth"):
+            self.recorder.run.publish(name)
 
-    def _save(self, *, improved: bool) -> None:
-        """At the end of an epoch: writes last.pth once, and gives the same file its other names."""
-        self._write_last()
-        last = self.models_dir / "last.pth"
-        if improved:
-            link(last, self.models_dir / "best.pth")
-        if self.epochs_done and self.epochs_done % self.options.save_period == 0:
-            link(last, self.models_dir / f"checkpoint-epoch{self.epochs_done}.pth")
-            self._forget_old_checkpoints()
-        self.recorder.run.publish("best.pth")
+    def _require_finite(self) -> None:  # noqa: B027  nothing is promised
+        """Raises where the state must not be saved."""
 
-    def _forget_old_checkpoints(self) -> None:
-        if self.options.keep_checkpoints is None:
-            return
-        numbers = [n for n in checkpoint_epochs(self.models_dir) if n <= self.epochs_done]
-        for number in numbers[: -self.options.keep_checkpoints]:
-            (self.models_dir / f"checkpoint-epoch{number}.pth").unlink(missing_ok=True)
+    def digests(self) -> dict[str, str]:
+        """What must be equal, to the last bit, in two runs that are meant to be the same."""
+        things = {name: digest_of(thing.state_dict()) for name, thing in self.stateful().items()}
+        return things | {"history": digest_of(self.recorder.history.rows(without=("time_s",)))}
 
-    def resume(self, state: Mapping[str, Any], changed: list[str] | None = None) -> None:
+    def resume(self, state: Mapping[str, Any], changed: list[str] | None = None, *, has_new_data: bool = False) -> None:
         """Goes on from a checkpoint.
 
         Args:
             state: of `load_checkpoint`.
             changed: config paths that are not as they were. With another learning rate or schedule, the
                 optimizer's settings are the new ones and the schedule is where it would be had they always been.
+            has_new_data: the training images are not those of the checkpoint; an epoch that was begun begins anew.
 
         Raises:
             CheckpointError: the state does not fit these objects.
         """
-        changed, progress = changed or [], state.get("progress")
+        changed, progress = list(changed or []), state.get("progress")
+        if has_new_data and progress is not None:  # the schedule goes back to the beginning of the epoch as well
+            changed, progress = [*changed, "lr_scheduler"], None
         if progress is not None:
             _require_same_batches(changed, state["epochs_done"])
         fresh_groups = [dict(group) for group in self.learner.optimizer.param_groups]
@@ -242,11 +256,8 @@ class BaseTrainer(ABC):
         for name, thing in self.stateful().items():
             if name == "schedule" and new_settings:
                 continue
-            try:
+            with _fitting(name):
                 thing.load_state_dict(state[name])
-            except (KeyError, ValueError, RuntimeError, TypeError) as error:
-                reason = str(error).strip().splitlines()[-1].strip()
-                raise CheckpointError(f"the checkpoint's {name} does not fit this config: {reason}") from None
         self.epochs_done, self.steps_done = state["epochs_done"], state["steps_done"]
         self.epochs_saved = self.epochs_done
         if new_settings:
@@ -254,36 +265,29 @@ class BaseTrainer(ABC):
                 group.update({key: value for key, value in fresh.items() if key != "params"})
             steps = self.steps_done if progress is not None else self.epochs_done * self.steps_per_epoch
             self.learner.schedule.replay(self.epochs_done, steps)
+            self.steps_done = steps if has_new_data else self.steps_done
         if progress is not None:
-            self.load_progress(progress)
+            with _fitting("progress"):
+                self.load_progress(progress)
             self.epoch_time_s, self.epoch_lr = progress["time_s"], progress["lr"]
-        restore_global_rng(state["rng"], self.context.devices)
-        self._match_best_to_history()
+        with _fitting("rng"):
+            restore_global_rng(state["rng"], self.context.devices)
+        self.checkpoints.go_on_from(state, self.monitor.best_epoch)
 
-    def _match_best_to_history(self) -> None:
-        """Makes best.pth that of the history that is continued.
 
-        Going on from an older checkpoint leaves one of a future that will be trained anew: it is set aside. A process
-        that was killed between its last.pth and its best.pth leaves one of the past.
-        """
-        best, wanted = self.models_dir / "best.pth", self.monitor.best_epoch
-        found = load_checkpoint(best)["epochs_done"] if best.exists() else None
-        if found is not None and found > self.epochs_done:
-            aside = self.models_dir / f"best-before-going-back-to-epoch{self.epochs_done}.pth"
-            best.rename(aside)
-            log.info(f"going back to epoch {self.epochs_done}: the best of the later epochs is kept as {aside.name}")
-        if wanted is None or found == wanted:
-            return
-        for source in (self.models_dir / f"checkpoint-epoch{wanted}.pth", self.models_dir / "last.pth"):
-            state = load_checkpoint(source) if source.exists() else {}
-            if state.get("epochs_done") == wanted and state.get("progress") is None:
-                link(source, best)
-                return
+@contextmanager
+def _fitting(name: str) -> Iterator[None]:
+    """Says of a part of a checkpoint that it does not fit, in place of what its owner raises."""
+    try:
+        yield
+    except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+        raise CheckpointError(f"the checkpoint's {name} does not fit this config: {reason}") from None
 
 
 def _require_same_batches(changed: list[str], epochs_done: int) -> None:
     """Within an epoch the position is a number of batches, and sums of scores are kept: neither may change meaning."""
-    harmless = tuple(f"data_loader.args.{name}" for name in ("num_workers", "pin_memory", "persistent_workers"))
+    harmless = tuple(f"data_loader.args.{name}" for name in WORKER_OPTIONS)
     meant = ("data_loader", "metrics", "loss", "trainer.len_epoch", "trainer.accumulate_steps", "trainer.type")
     wrong = [path for path in changed if path.startswith(meant) and not path.startswith(harmless)]
     if wrong:
@@ -329,12 +333,6 @@ def score_names(metric_names: list[str], *, has_validation: bool) -> list[str]:
     """The names that a monitor can watch."""
     names = dict.fromkeys(["loss", *metric_names], 0.0)
     return list(named_scores(names, names if has_validation else {}))
-
-
-def checkpoint_epochs(models_dir: Path) -> list[int]:
-    """The epochs of the checkpoint-epoch<N>.pth files in a folder, ascending as numbers."""
-    names = (path.stem.removeprefix("checkpoint-epoch") for path in models_dir.glob("checkpoint-epoch*.pth"))
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 def _in_words(scores: dict[str, float]) -> str:

@@ -4,6 +4,8 @@ A batch is the same whichever worker makes it, in whichever order, before or aft
 sample's transforms draw from a seed hashed out of (seed, epoch, index). Used by base_data_loader.py alone.
 """
 
+import multiprocessing
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,13 +20,33 @@ from utils.seed import drawing_from, generator_for, seed_for
 
 # (epoch, index), and where the epoch has drawn that sample before: how often.
 SampleKey = tuple[int, ...]
+MAX_REPLACEMENTS = 8  # so many bad images in a row by chance are no chance
 
 
 @dataclass
 class FailedBatch:
-    """Carries a worker's `DataError` home as plain text; torch would wrap an exception in the worker's traceback."""
+    """Carries what a worker met home as plain text; torch would wrap an exception in the worker's traceback.
+
+    Args:
+        message: in one line.
+        details: a traceback, where somebody's code is at fault and not the data.
+    """
 
     message: str
+    details: str = ""
+
+
+@dataclass
+class PatchedBatch:
+    """A batch without the samples that could not be read.
+
+    Args:
+        batch: None where nothing is left of it.
+        bad: index and reason of each such sample.
+    """
+
+    batch: Any
+    bad: list[tuple[int, str]]
 
 
 class KeyedDataset(Dataset[Any]):
@@ -32,12 +54,22 @@ class KeyedDataset(Dataset[Any]):
 
     A data set with a `get_batch(indices) -> (images_NCHW, targets_N)` is asked for the whole batch at once where it
     answers other than None; it must draw nothing at random.
+
+    A sample that cannot be read (`DataError`) fails the batch, unless the data set's `skips_bad` is true: then
+    training draws another in its place, by a key too, and evaluation leaves it out.
+
+    Args:
+        dataset: of (image, class index).
+        collate: makes a batch of a list of items.
+        seed: the run's.
+        part: indices among which a replacement is drawn; None leaves bad samples out.
     """
 
-    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any], seed: int):
+    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any], seed: int, part: torch.Tensor | None = None):
         self.dataset = dataset
         self.collate = collate
         self.seed = seed
+        self.part = part
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -49,24 +81,55 @@ class KeyedDataset(Dataset[Any]):
             return self._collated(keys) if batch is None else batch
         except DataError as error:
             return FailedBatch(str(error))
+        except Exception as error:  # of anybody's transform; told in the process that trains
+            if multiprocessing.parent_process() is None:
+                raise
+            return FailedBatch(_in_one_line(error), traceback.format_exc())
 
     def _collated(self, keys: list[SampleKey]) -> Any:
-        samples = []
+        samples: list[Any] = []
+        bad: list[tuple[int, str]] = []
         for key in keys:
-            with drawing_from(seed_for(self.seed, "sample", *key)):
-                samples.append(self.dataset[key[1]])
+            samples += self._sample(key, bad)
         # A collate function may mix samples (MixUp); its draws belong to the batch, named by its first sample.
         with drawing_from(seed_for(self.seed, "batch", *keys[0])):
+            batch = self._stacked(samples) if samples else None
+        return PatchedBatch(batch, bad) if bad else batch
+
+    def _sample(self, key: SampleKey, bad: list[tuple[int, str]]) -> list[Any]:
+        """The sample of a key, or the one in its place, or none; what cannot be read is added to `bad`."""
+        index = key[1]
+        for attempt in range(1, MAX_REPLACEMENTS + 2):
             try:
-                return self.collate(samples)
-            except RuntimeError:
-                shapes = sorted({tuple(getattr(sample[0], "shape", ())) for sample in samples})
-                if len(shapes) == 1:
+                with drawing_from(seed_for(self.seed, "sample", *key)):
+                    return [self.dataset[index]]
+            except DataError as error:
+                if not getattr(self.dataset, "skips_bad", False):
                     raise
-                raise DataError(
-                    f"images of one batch differ in size: {shapes[0]} and {shapes[1]} (channels, height, width). "
-                    f"Add a Resize and a CenterCrop or RandomCrop to the transforms"
-                ) from None
+                bad.append((index, str(error)))
+                if self.part is None:
+                    return []
+                index = int(self.part[seed_for(self.seed, "replace", *key, attempt) % len(self.part)])
+        raise DataError(f"{bad[-1][1]}\n  the {MAX_REPLACEMENTS} images drawn before it cannot be read either")
+
+    def _stacked(self, samples: list[Any]) -> Any:
+        try:
+            return self.collate(samples)
+        except RuntimeError:
+            shapes = sorted({tuple(getattr(sample[0], "shape", ())) for sample in samples})
+            if len(shapes) == 1:
+                raise
+            raise DataError(
+                f"images of one batch differ in size: {shapes[0]} and {shapes[1]} (channels, height, width). "
+                f"Add a Resize and a CenterCrop or RandomCrop to the transforms"
+            ) from None
+
+
+def _in_one_line(error: Exception) -> str:
+    """What was raised, and where, for whoever is not shown the traceback."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__} in a data loader worker: {text} ({frame.filename}:{frame.lineno}, {frame.name})"
 
 
 class KeyedBatches(Sampler[list[SampleKey]]):

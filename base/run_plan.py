@@ -29,6 +29,7 @@ TOP_LEVEL: dict[str, tuple[Any, Any]] = {
     "seed": (Annotated[int, Ge(-(2**63)), Lt(2**63)], 123),
     "device": (str, "auto"),
     "n_gpu": (Annotated[int, Ge(0)], 1),
+    "deterministic": (bool, False),
     "arch": (None, REQUIRED),
     "weights_file": (Path | None, None),
     "data_loader": (None, REQUIRED),

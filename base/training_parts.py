@@ -9,6 +9,7 @@ from annotated_types import Ge, Gt
 from torch import nn
 
 from logger.recorder import Recorder
+from utils.stop import StopRequest
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class RunContext:
         devices: the first holds the model; more than one share each batch.
         seed: the run's.
         layout: of images and weights in memory.
+        stop: who asks the run to end.
         passport: plain data that every checkpoint carries, so that the file alone is enough to test and predict:
             the config, class names, preprocessing, versions.
     """
@@ -86,4 +88,5 @@ class RunContext:
     devices: list[torch.device]
     seed: int
     layout: torch.memory_format = torch.contiguous_format
+    stop: StopRequest = field(default_factory=StopRequest)
     passport: dict[str, Any] = field(default_factory=dict)

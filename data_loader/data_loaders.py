@@ -26,8 +26,8 @@ class ImageFolderDataLoader(ImageDataLoader):
         image_size: side in pixels of what the network sees, 224 by default, where the transforms are not given: the
             shorter side is resized to 256/224 of it and the middle is cropped.
         channels: 3 reads pictures as RGB, 1 as grey.
-        on_bad_image: "error" stops before anything is trained; "skip" decodes every file first, names the bad
-            ones and leaves them out.
+        on_bad_image: "error" stops, naming the file; "skip" names the bad ones, trains on another image in the place
+            of each, and leaves them out of evaluations, which say how many they were.
     """
 
     def __init__(

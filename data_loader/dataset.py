@@ -64,12 +64,24 @@ class ImageFiles(ImageData):
         targets: class index of each.
         classes: class names.
         channels: 3 for RGB, 1 for grey.
+        skips_bad: pass over a file that cannot be read, instead of stopping.
+        num_left_out: files that are not among these because they were found bad.
     """
 
-    def __init__(self, paths: list[str], targets: Sequence[int], classes: list[str], *, channels: int = 3):
+    def __init__(
+        self,
+        paths: list[str],
+        targets: Sequence[int],
+        classes: list[str],
+        *,
+        channels: int = 3,
+        skips_bad: bool = False,
+        num_left_out: int = 0,
+    ):
         super().__init__(targets, classes)
         self.paths = paths
         self.channels = channels
+        self.skips_bad, self.num_left_out = skips_bad, num_left_out
 
     def pixels(self, index: int) -> torch.Tensor:
         """Decodes the file; raises DataError, naming it, where that cannot be done."""

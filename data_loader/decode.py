@@ -6,6 +6,7 @@ applied; resizing and every other change of the picture belong to `transforms.py
 """
 
 import os
+import stat
 import struct
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -45,11 +46,12 @@ _OTHER_MAGICS = {
     b"GIF8": "a GIF, which is not read; convert it to PNG",
 }
 
-# What Pillow's parsers were seen to raise on damaged files; of a bomb also the warning, where warnings are
-# errors. DataError is raised here, for pictures that decode and are refused, still without the path.
+# What Pillow's parsers were seen to raise on damaged files, warnings too where those are errors. A length that a
+# file makes up is a MemoryError where memory is limited. DataError is raised here, for files that are refused,
+# still without the path.
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _PARSING = (SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, struct.error)
-_UNREADABLE = (OSError, DataError, *_PARSING, *_BOMB)
+_UNREADABLE = (OSError, DataError, MemoryError, UserWarning, *_PARSING, *_BOMB)
 
 
 def decode_image(path: FilePath, channels: int = 3) -> torch.Tensor:
@@ -74,12 +76,13 @@ def file_problem(path: FilePath) -> str | None:
     Damage between the two ends is seen by decoding only.
     """
     try:
+        _require_regular(path)
         with open(path, "rb", buffering=0) as file:
             head = file.read(32)
             num_bytes = file.seek(0, os.SEEK_END)
             file.seek(max(0, num_bytes - 64))
             tail = file.read(64)
-    except OSError as error:
+    except (OSError, ValueError, DataError) as error:  # ValueError: a NUL in the name
         return _plain_reason(path, error)
     # A camera may append a film after the end mark of a JPEG, so a strange end is no proof.
     return None if _looks_whole(head, tail, num_bytes) else _decode_problem(path)
@@ -96,7 +99,14 @@ def find_bad_images(paths: Iterable[FilePath], *, thorough: bool, num_threads: i
         return [(name, reason) for chunk in found for name, reason in chunk if reason is not None]
 
 
+def _require_regular(path: FilePath) -> None:
+    """A pipe would let whoever opens it wait for ever, and a device might have no end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise DataError("not a regular file (a pipe or a device)")
+
+
 def _decode(path: FilePath, mode: str) -> torch.Tensor:
+    _require_regular(path)
     with open(path, "rb") as file, Image.open(file, formats=_FORMATS) as image:
         # Pillow only warns up to twice the limit, and a warning filter is not safe with threads.
         if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:

@@ -186,16 +186,17 @@ def compare_classes(where: Path | str, found: list[str], expected: list[str], *,
 def without_bad_images(
     paths: list[str], targets: list[int], classes: list[str], rules: FileRules, notes: list[str]
 ) -> ImageFiles:
-    """A data set of the files that can be read.
+    """A data set of the files that look as if they can be read.
 
-    With "error", files are judged by their first and last bytes, and decoded only where those look wrong. With
-    "skip" each is decoded once, so that none can stop the run later.
+    They are judged by their first and last bytes, and decoded only where those look wrong. What is damaged in its
+    middle shows when it is decoded; then "skip" passes over it (see base/keyed.py).
 
     Raises:
         DataError: a file cannot be read and the rule is "error".
     """
-    bad = find_bad_images(paths, thorough=rules.on_bad_image == "skip", num_threads=os.cpu_count() or 1)
-    if bad and rules.on_bad_image == "error":
+    is_skipping = rules.on_bad_image == "skip"
+    bad = find_bad_images(paths, thorough=False, num_threads=os.cpu_count() or 1)
+    if bad and not is_skipping:
         path, reason = bad[0]
         more = f" ({len(bad)} bad images in all: {some([p for p, _ in bad[1:]])})" if len(bad) > 1 else ""
         raise DataError(f'{path}: {reason}{more}\n  "on_bad_image": "skip" leaves such files out and names them')
@@ -208,4 +209,4 @@ def without_bad_images(
         paths, targets = [path for path, _ in kept], [target for _, target in kept]
         notes += [f"bad image left out: {path}: {reason}" for path, reason in bad]
         notes += [f"no image can be read of {classes[index]}" for index in lost]
-    return ImageFiles(paths, targets, classes, channels=rules.channels)
+    return ImageFiles(paths, targets, classes, channels=rules.channels, skips_bad=is_skipping, num_left_out=len(bad))

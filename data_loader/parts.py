@@ -11,7 +11,8 @@ from typing import Any, Unpack
 import torch
 from torchvision.transforms import v2
 
-from base.base_data_loader import BaseDataLoader, LoaderOptions
+from base.base_data_loader import BaseDataLoader
+from base.loader_options import LoaderOptions
 from data_loader.dataset import ImageData
 from data_loader.transforms import check_pixel_path, compose
 from utils.errors import ConfigError, DataError
@@ -98,7 +99,7 @@ class ImageDataLoader(BaseDataLoader):
             is_split_off = all(data is not part for part in (parts.test, parts.validation, parts.train))
             if is_split_off and parts.train is not None:
                 self.tested_part = digest_of_part(_names(parts.train), _names(data))
-            given.update(shuffle=False, drop_last=False, sampler=None)
+            given.update(shuffle=False, drop_last=False, sampler=None, evaluation=True)
             super().__init__(data.with_transform(evaluation), **given)
         elif parts.train is None:
             raise DataError(f"{parts.name}: no training images (expected {parts.name}/train/<class>/<image>)")

@@ -58,6 +58,8 @@ def _read_csv(csv_file: Path, columns: Columns) -> "pd.DataFrame":
     """The table as text, with the columns that must be there; a label such as "NA" or "007" stays what it is."""
     import pandas as pd  # here, because only this loader needs it
 
+    if csv_file.exists() and not csv_file.is_file():  # to read a pipe would wait for ever
+        raise DataError(f"{csv_file}: is no file (csv_file)")
     try:
         # Blank lines are dropped below, so that a row's number tells its line.
         table = pd.read_csv(csv_file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)

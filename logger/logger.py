@@ -6,6 +6,7 @@ import logging.config
 from pathlib import Path
 
 CONFIG_FILE = Path(__file__).with_name("logger_config.json")
+IN_FILE_ONLY = 5  # below DEBUG: tracebacks, which say little to most people
 LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
 
 

@@ -1,6 +1,7 @@
 """Everything that an epoch leaves behind, behind one door: a row, events, and the picture of the curves."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +38,13 @@ class Recorder:
     Args:
         run: the run's folders.
         tensorboard: whether to write events.
-        epochs_done: of a continued run; what is on record after them is cut back.
+        rows: of the epochs that a continued run has done; what is on record after them is cut back.
     """
 
-    def __init__(self, run: RunDir, *, tensorboard: bool, epochs_done: int = 0):
+    def __init__(self, run: RunDir, *, tensorboard: bool, rows: Sequence[Mapping[str, float]] = ()):
         self.run = run
-        self.history = History(run.log / "results.csv", epochs_done)
+        self.history = History(run.log / "results.csv", rows)
+        epochs_done = int(rows[-1]["epoch"]) if rows else 0
         self.best_epoch: int | None = None
         self.next_drawing_s = 0.0
         self.is_drawn = True

@@ -1,15 +1,22 @@
 """Where a run leaves its files.
 
-save_dir/models/<name>/<run_id>/    config.json, class_index.json, best.pth, last.pth, checkpoint-epoch<N>.pth
+save_dir/models/<name>/<run_id>/    config.json, class_index.json, run.json, STATUS.json, best.pth, last.pth,
+                                    checkpoint-epoch<N>.pth, checkpoint-epoch<N>-step<S>.pth
 save_dir/log/<name>/<run_id>/       info.log, results.csv, results.png, TensorBoard events, test results
 save_dir/models/best.pth, last.pth  those of the newest run
 """
 
+import shlex
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.checkpoint import link
+from filelock import FileLock, Timeout
+
+from logger.status import read_status
+from utils.durable_file import link
 from utils.errors import CheckpointError, OutputError
 
 MAX_NAME_BYTES = 200  # file systems end at 255
@@ -46,6 +53,11 @@ class RunDir:
         """What is read by people and by TensorBoard."""
         return self.save_dir / "log" / self.name / self.run_id
 
+    @property
+    def command_to_continue(self) -> str:
+        """As a person would type it."""
+        return f"python train.py -r {shlex.quote(str(self.models / 'last.pth'))}"
+
     @classmethod
     def create(cls, save_dir: Path, name: str) -> "RunDir":
         """Makes the folders of a new run; two runs that start in one second get two.
@@ -69,6 +81,22 @@ class RunDir:
                 run.remove_if_empty()
                 raise OutputError(f"{save_dir}: cannot write ({error.strerror}) (trainer.save_dir)") from None
             return run
+
+    @classmethod
+    def newest(cls, save_dir: Path, name: str | None = None) -> "RunDir | None":
+        """The run that was started last and has a checkpoint, of this name or of any; None where there is none."""
+        names = [name] if name is not None else [path.name for path in (save_dir / "models").glob("*")]
+        with_checkpoints = [
+            path.parent
+            for one in names
+            if is_folder_name(one) and (save_dir / "models" / one).is_dir()
+            for path in (save_dir / "models" / one).glob("*/last.pth")
+        ]
+        if not with_checkpoints:
+            return None
+        # By the time in its name, then by the number behind it: _10 comes after _9.
+        newest = max(with_checkpoints, key=lambda path: (path.name[:15], len(path.name), path.name))
+        return cls(save_dir, newest.parent.name, newest.name)
 
     @classmethod
     def of_checkpoint(cls, path: Path, save_dir: Path, name: str, run_id: str) -> "RunDir":
@@ -95,6 +123,26 @@ class RunDir:
             self.log.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self.save_dir}: cannot write ({error.strerror})") from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside, no other process can write this run; the system frees it when this process ends, however it ends.
+
+        Raises:
+            OutputError: another process is at work on it.
+        """
+        lock = FileLock(self.models / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            who = read_status(self.models / "STATUS.json").get("pid", "unknown")
+            raise OutputError(f"{self.models}: in use by process {who}") from None
+        except OSError as error:
+            raise OutputError(f"{self.models}: cannot write ({error.strerror})") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def remove_if_empty(self) -> None:
         """Takes back the folders of a run that failed before it wrote anything."""

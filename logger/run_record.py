@@ -16,7 +16,9 @@ from typing import Any
 import torch
 
 from logger.run_dir import RunDir
+from logger.status import Status
 from utils.config_tree import to_json
+from utils.durable_file import replace_file
 from utils.errors import OutputError
 from utils.stop import RunStopped
 
@@ -51,20 +53,28 @@ def recorded(run: RunDir, words: Sequence[str], about: dict[str, Any], root: Pat
         "outcome": None,
     }
     record = {"name": run.name, "run_id": run.run_id, "processes": [*before, entry]}
-    path.write_text(to_json(record), encoding="utf-8")
+    _replace(path, record)
+    state = "failed"
     try:
         yield
-        entry["outcome"] = "finished"
+        state, entry["outcome"] = "finished", "finished"
     except BaseException as error:
         entry["outcome"] = f"{type(error).__name__}: {error}"[:500]
         if isinstance(error, KeyboardInterrupt):
-            entry["outcome"] = "interrupted"
+            state, entry["outcome"] = "stopped", "interrupted"
         elif isinstance(error, RunStopped):
-            entry["outcome"] = f"stopped: {error}"
+            state, entry["outcome"] = "stopped", f"stopped: {error}"
         raise
     finally:
         entry["ended"] = _now()
-        path.write_text(to_json(record), encoding="utf-8")
+        _replace(path, record)
+        can_go_on = state != "finished" and (run.models / "last.pth").exists()
+        command = run.command_to_continue if can_go_on else None
+        Status(run.models / "STATUS.json").say(state, reason=entry["outcome"], to_continue=command)
+
+
+def _replace(path: Path, record: dict[str, Any]) -> None:
+    replace_file(path, lambda file: file.write(to_json(record).encode()), "the record of the run")
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

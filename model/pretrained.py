@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from typing import Any
 
-import torch
 from torch import nn
 from torchvision.models import get_model_weights
 
-from utils.errors import CheckpointError, DataError, some
+from model.fit import missing_counters, plain_names, require_fit, shape_of
+from utils.errors import DataError, some
 
 
 def find_head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
@@ -106,27 +106,17 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Any], *, refit_head:
         Lines for the log: what was loaded and what was left fresh.
 
     Raises:
-        CheckpointError: something is missing, too much, or of another shape; the first such name is in the text.
+        CheckpointError: a report of what is missing, too much, or of another shape.
         ValueError: the model has no head.
     """
     own = model.state_dict()
-    given = {_without_prefixes(key, own): value for key, value in state_dict.items()}
+    given = plain_names(state_dict, own)
     heads = _all_heads(model)
     head_keys = {key for key in [*own, *given] if key.rpartition(".")[0] in heads}
-    head_differs = any(_size(own[key]) != _size(given[key]) for key in head_keys if key in own and key in given)
+    head_differs = any(shape_of(own[key]) != shape_of(given[key]) for key in head_keys if key in own and key in given)
     fresh = head_keys if refit_head or head_differs else set()
-    # Files from before torch 0.4.1 have no such counters, and torch itself lets them miss: they stay at 0.
-    uncounted = {key for key in own if key.endswith(".num_batches_tracked") and key not in given}
-
-    problems = []
-    for key in [*own, *(key for key in given if key not in own)]:
-        found = _size(given[key]) if key in given else "missing"
-        expected = _size(own[key]) if key in own else "none"
-        if found != expected and key not in fresh and key not in uncounted:
-            problems.append(f"{key} is {found}, this model has {expected}")
-    if problems:
-        rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise CheckpointError(f"the weights do not fit {type(model).__name__}: {problems[0]}{rest}")
+    uncounted = missing_counters(own, given)
+    require_fit(type(model).__name__, own, given, excused=fresh)
 
     loaded = [key for key in own if key in given and key not in fresh]
     # Through the model's own state dict, as it carries the versions that some layers of torchvision ask for.
@@ -184,22 +174,3 @@ def _not_fetched(builder: Callable[..., nn.Module], weights: Any, error: Excepti
         f"the weights {weights.name} of {builder.__name__} could not be fetched from {weights.url} ({error}); "
         "weights=null trains from scratch, and a file of weights fetched elsewhere can be given instead"
     )
-
-
-def _without_prefixes(key: str, own: Mapping[str, Any]) -> str:
-    """The name without wrappers' prefixes, in any order; a module that is really called "module" keeps its own."""
-    while key not in own:
-        for prefix in ("module.", "_orig_mod."):
-            if key.startswith(prefix):
-                key = key.removeprefix(prefix)
-                break
-        else:
-            break
-    return key
-
-
-def _size(value: Any) -> str:
-    """A tensor's shape as "5x512"; for anything else its type."""
-    if not isinstance(value, torch.Tensor):
-        return f"a {type(value).__name__}"
-    return "x".join(str(length) for length in value.shape) or "one number"

@@ -198,21 +198,55 @@ FORBIDDEN_CALLS = {
     "marshal.loads": None,
     "shelve.open": None,
     "joblib.load": None,
+    "dill.load": None,
+    "dill.loads": None,
+    "pd.read_pickle": None,
+    "pandas.read_pickle": None,
     "yaml.load": None,
+    "yaml.unsafe_load": None,
     "os.system": None,
     "os.popen": None,
+    "runpy.run_path": None,
     "torch.hub.load": None,
     "torch.hub.load_state_dict_from_url": None,
     "torch.jit.load": None,
     "torch.package.PackageImporter": None,
     "torch.serialization.add_safe_globals": None,
+    "torch.serialization.safe_globals": "tools/old_checkpoint.py",
 }
+# Each with the files that may; a folder ends in a slash.
+FORBIDDEN_IMPORTS = {
+    "subprocess": ("logger/run_record.py", "benchmarks/"),
+    "socket": (),
+    "socketserver": (),
+    "ssl": (),
+    "http.server": (),
+    "http.client.HTTPConnection": (),
+    "urllib.request": (),
+    "requests": (),
+    "httpx": (),
+    "aiohttp": (),
+    "ftplib": (),
+    "xmlrpc": (),
+    "torchvision.io": (),
+    "torchcodec": (),
+    "dill": (),
+    "cloudpickle": (),
+    "joblib": (),
+    "shelve": (),
+    "marshal": (),
+    "runpy": (),
+    "yaml": (),
+}
+NEVER_SAFE = ["extractall", "LOAD_TRUNCATED_IMAGES", "all_gather_object", "gather_object", "scatter_object_list"]
+NEVER_SAFE += ["broadcast_object_list", "send_object_list", "recv_object_list", "hub", "urlopen", "urlretrieve"]
+NEVER_SAFE += ["unpack_archive", "torchvision.io"]
 
 
-def calls(name):
+def calls(name, trees):
     """Where something of this name is called, however its module was imported."""
     module, _, bare = name.rpartition(".")
-    for path, tree in TREES.items():
+    for path, tree in trees.items():
         taken = {
             alias.asname or alias.name
             for node in ast.walk(tree)
@@ -225,51 +259,136 @@ def calls(name):
                 yield path, node
 
 
+def imports(name, trees):
+    """Where a module, or something below it, is imported in any form."""
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            if any(f"{one}.".startswith(f"{name}.") for one in names):
+                yield path, node
+
+
+def mentions(name, trees):
+    """Where an attribute, a name or an import is called so; "a.b" is b on something that is called a."""
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute | ast.Name):
+                found = f".{dotted(node)}".endswith(f".{name}")
+            elif isinstance(node, ast.ImportFrom | ast.Import):
+                found = name in {part for alias in node.names for part in alias.name.split(".")}
+            else:
+                continue
+            if found:
+                yield path, node
+
+
+def loads_of_more_than_plain_data(trees):
+    """Every torch.load that does not say `weights_only=True`."""
+    for path, node in calls("torch.load", trees):
+        keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+        value = keywords.get("weights_only")
+        if not (isinstance(value, ast.Constant) and value.value is True):
+            yield path, node
+
+
+def switches(trees):
+    """Every keyword that makes a harmless call a dangerous one, given as anything but its safe value."""
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            for keyword in node.keywords if isinstance(node, ast.Call) else ():
+                if keyword.arg in ("allow_pickle", "shell", "weights_only", "trust_repo", "pickle_module"):
+                    safe = isinstance(keyword.value, ast.Constant) and keyword.value.value is (
+                        keyword.arg == "weights_only"
+                    )
+                    if not safe:
+                        yield path, node
+
+
 @pytest.mark.parametrize("name", FORBIDDEN_CALLS)
 def test_nobody_calls_what_could_run_a_strangers_code(name):
     allowed = FORBIDDEN_CALLS[name]
 
-    wrong = [where(path, node) for path, node in calls(name) if path.as_posix() != allowed]
+    wrong = [where(path, node) for path, node in calls(name, TREES) if path.as_posix() != allowed]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", FORBIDDEN_IMPORTS)
+def test_nobody_imports_what_starts_programs_reaches_the_network_or_unpickles(name):
+    allowed = FORBIDDEN_IMPORTS[name]
+
+    wrong = [
+        where(path, node) for path, node in imports(name, TREES) if not path.as_posix().startswith((*allowed, "\0"))
+    ]
 
     assert wrong == []
 
 
 def test_every_file_of_tensors_is_opened_as_plain_data():
-    found = list(calls("torch.load"))
-
-    assert found
-    for path, node in found:
-        keywords = {keyword.arg: keyword.value for keyword in node.keywords}
-        assert isinstance(keywords.get("weights_only"), ast.Constant), where(path, node)
-        assert keywords["weights_only"].value is True, where(path, node)
+    assert list(calls("torch.load", TREES))
+    assert [where(path, node) for path, node in loads_of_more_than_plain_data(TREES)] == []
 
 
 def test_numpy_files_are_not_unpickled_and_shells_are_not_used():
-    wrong = [
-        f"{where(path, node)} {keyword.arg}"
-        for path, node in everywhere(ast.Call)
-        for keyword in node.keywords
-        if keyword.arg in ("allow_pickle", "shell", "weights_only", "trust_repo")
-        if not (isinstance(keyword.value, ast.Constant) and keyword.value.value is (keyword.arg == "weights_only"))
-    ]
+    assert [where(path, node) for path, node in switches(TREES)] == []
 
-    assert wrong == []
+
+@pytest.mark.parametrize("name", NEVER_SAFE)
+def test_nobody_mentions_what_is_never_safe(name):
+    assert [where(path, node) for path, node in mentions(name, TREES)] == []
+
+
+def in_one_file(source):
+    return {Path("x.py"): ast.parse(source)}
+
+
+@pytest.mark.parametrize("name", FORBIDDEN_CALLS)
+def test_a_forbidden_call_is_seen_in_each_form(name):
+    module, _, bare = name.rpartition(".")
+    forms = [f"{name}(x)"] + ([f"from {module} import {bare}\n{bare}(x)"] if module else [])
+    forms += [f"from {module} import {bare} as other\nother(x)"] if module else []
+
+    assert all(list(calls(name, in_one_file(form))) for form in forms)
+    assert not list(calls(name, in_one_file(f"'{name}(x)'  # {name}(x)")))
+
+
+@pytest.mark.parametrize("name", FORBIDDEN_IMPORTS)
+def test_a_forbidden_import_is_seen_in_each_form(name):
+    module, _, last = name.rpartition(".")
+    forms = [f"import {name}", f"import {name} as x", f"from {name} import x", f"def f():\n    import {name}.below"]
+    forms += [f"from {module} import {last}"] if module else []
+
+    assert all(list(imports(name, in_one_file(form))) for form in forms)
+    assert not list(imports(name, in_one_file(f"import {name}s\nfrom x import {last}")))
+
+
+@pytest.mark.parametrize("name", NEVER_SAFE)
+def test_what_is_never_safe_is_seen_where_it_is_named(name):
+    assert list(mentions(name, in_one_file(f"x.{name}(1)")))
+    assert list(mentions(name, in_one_file(f"y = {name}")))
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["extractall", "LOAD_TRUNCATED_IMAGES", "all_gather_object", "gather_object", "broadcast_object_list", "hub"],
+    ("find", "source"),
+    [
+        (loads_of_more_than_plain_data, "torch.load(x)"),
+        (loads_of_more_than_plain_data, "torch.load(x, weights_only=False)"),
+        (loads_of_more_than_plain_data, "torch.load(x, weights_only=flag)"),
+        (loads_of_more_than_plain_data, "from torch import load\nload(x)"),
+        (switches, "np.load(x, allow_pickle=True)"),
+        (switches, "run(x, shell=True)"),
+        (switches, "f(x, weights_only=False)"),
+        (switches, "f(x, trust_repo=True)"),
+        (switches, "torch.load(x, pickle_module=dill)"),
+    ],
 )
-def test_nobody_mentions_what_is_never_safe(name):
-    wrong = [where(path, node) for path, node in everywhere(ast.Attribute) if node.attr == name]
-    wrong += [where(path, node) for path, node in everywhere(ast.Name) if node.id == name]
-    wrong += [
-        where(path, node)
-        for path, node in everywhere(ast.ImportFrom | ast.Import)
-        if name in {part for alias in node.names for part in alias.name.split(".")}
-    ]
-
-    assert wrong == []
+def test_a_dangerous_way_to_open_a_file_is_seen(find, source):
+    assert list(find(in_one_file(source)))
 
 
 def test_no_package_seeds_globally():
@@ -277,7 +396,7 @@ def test_no_package_seeds_globally():
     wrong = [
         where(path, node)
         for name in ("torch.manual_seed", "random.seed", "np.random.seed", "numpy.random.seed")
-        for path, node in calls(name)
+        for path, node in calls(name, TREES)
         if room_of(path) not in ("doors", "parse_config") and path.as_posix() != "utils/seed.py"
     ]
 

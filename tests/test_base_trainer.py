@@ -9,23 +9,25 @@ import pytest
 import torch
 from torch import nn, optim
 
-import base.base_trainer
+import base.checkpoints
 from base.base_trainer import (
     BaseTrainer,
     Learner,
     RunContext,
     TrainerOptions,
-    checkpoint_epochs,
     named_scores,
     score_names,
 )
+from base.checkpoints import Checkpoints
 from logger.run_dir import RunDir
 from trainer.schedule import NoSchedule, Schedule
-from utils.checkpoint import load_checkpoint, require_plain, save_checkpoint
+from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import CheckpointError, ConfigError
+from utils.plain import require_plain
 from utils.seed import generator_for
 
 PASSPORT = {"config": {"name": "x"}, "offered": [], "classes": ["a", "b"], "run": {"name": "x", "run_id": "1"}}
+COUNTS = ("progress", "epochs_done", "steps_done", "history", "rng")
 SCORES = ["train_loss", "val_loss", "loss"]
 
 
@@ -46,6 +48,9 @@ class Records:
     def last_row(self, epoch=None):
         self.asked_rows.append(epoch)
         return {"epoch": epoch}
+
+    def rows(self, without=()):
+        return [{"epoch": record.epoch} | record.val for record, _ in self.records]
 
     def finish(self, settings, scores):
         self.finished_with = settings, scores
@@ -105,12 +110,17 @@ def make(tmp_path):
     return trainer
 
 
+def numbered(folder):
+    """The epochs of the checkpoints that are kept at ends of epochs."""
+    return [epoch for epoch, step in Checkpoints(folder).numbered() if not step]
+
+
 def epoch_of(path):
     return load_checkpoint(path)["epochs_done"]
 
 
 def files_of(trainer):
-    return sorted(path.name for path in trainer.models_dir.iterdir())
+    return sorted(path.name for path in trainer.models_dir.iterdir() if path.name != "STATUS.json")
 
 
 def outcome(trainer):
@@ -186,7 +196,7 @@ def test_the_newest_checkpoints_are_kept_in_the_order_of_numbers(make, keep, per
 
     trainer.train()
 
-    assert checkpoint_epochs(trainer.models_dir) == kept
+    assert numbered(trainer.models_dir) == kept
     assert all(epoch_of(trainer.models_dir / f"checkpoint-epoch{number}.pth") == number for number in kept)
 
 
@@ -196,7 +206,7 @@ def test_checkpoints_of_a_later_future_are_not_counted_and_not_removed(make):
 
     trainer.train()
 
-    assert checkpoint_epochs(trainer.models_dir) == [3, 9]
+    assert numbered(trainer.models_dir) == [3, 9]
 
 
 def test_files_with_other_names_are_no_checkpoints(tmp_path):
@@ -205,7 +215,7 @@ def test_files_with_other_names_are_no_checkpoints(tmp_path):
         (tmp_path / f"checkpoint-epoch{name}.pth").touch()
     (tmp_path / "checkpoint-epoch3.txt").touch()
 
-    assert checkpoint_epochs(tmp_path) == [7, 10]
+    assert numbered(tmp_path) == [7, 10]
 
 
 def test_a_checkpoint_is_plain_data_and_carries_the_passport(make):
@@ -216,7 +226,7 @@ def test_a_checkpoint_is_plain_data_and_carries_the_passport(make):
 
     require_plain(trainer.state_dict())
     assert {key: state[key] for key in PASSPORT} == PASSPORT
-    assert set(state) == {"format", *PASSPORT, *trainer.stateful(), "progress", "epochs_done", "steps_done", "rng"}
+    assert set(state) == {"format", *PASSPORT, *trainer.stateful(), *COUNTS}
 
 
 def test_the_newest_runs_files_are_shown_above_all_runs(make, tmp_path):
@@ -456,8 +466,8 @@ def test_every_entry_of_the_state_is_tried_above(make):
 
     tried = {"model", "optimizer", "schedule", "monitor", "epochs_done", "steps_done", "rng"}
 
-    # "progress" is empty between epochs; tests/test_stop.py takes it out within one.
-    assert set(trainer.state_dict()) - set(PASSPORT) == {*tried, "progress"}
+    # "progress" is empty between epochs; tests/test_stop.py takes it out within one, tests/test_resume.py "history".
+    assert set(trainer.state_dict()) - set(PASSPORT) == {*tried, "progress", "history"}
     assert set(trainer.stateful()) == {"model", "optimizer", "schedule", "monitor"}
 
 
@@ -534,17 +544,17 @@ def killed_at_link(make, monkeypatch, epoch, name):
         pass
 
     trainer = make(epochs=6)
-    link = base.base_trainer.link
+    link = base.checkpoints.link
 
     def dying(target, path, **settings):
         if trainer.epochs_done == epoch and path.name.startswith(name):
             raise Killed
         link(target, path, **settings)
 
-    monkeypatch.setattr(base.base_trainer, "link", dying)
+    monkeypatch.setattr(base.checkpoints, "link", dying)
     with pytest.raises(Killed):
         trainer.train()
-    monkeypatch.setattr(base.base_trainer, "link", link)
+    monkeypatch.setattr(base.checkpoints, "link", link)
     return trainer
 
 

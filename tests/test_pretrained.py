@@ -1,10 +1,12 @@
 """Finding, fitting and loading: over one model of each torchvision family, nothing downloaded."""
 
+from functools import partial
 from http.client import RemoteDisconnected
 from urllib.error import URLError
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 from torchvision.models import WeightsEnum
@@ -14,6 +16,7 @@ from model.mnist_model import MnistModel
 from model.pretrained import build_torchvision, find_head, fit_head, load_weights
 from model.vgg import VGG
 from utils.errors import CheckpointError, DataError
+from utils.weights_file import load_weights_file
 
 # One builder of each class of torchvision, with the name of its last layer.
 HEADS = {
@@ -287,18 +290,23 @@ def test_weights_without_a_head_are_refused_where_it_is_to_be_loaded():
     model = tiny()
     body = {name: value for name, value in model.state_dict().items() if not name.startswith("classifier.3")}
 
-    with pytest.raises(CheckpointError, match=r"classifier.3.weight is missing, this model has 3x5 \(and 1 more\)"):
+    with pytest.raises(CheckpointError, match=r"fit VGG: 2 missing \(classifier.3.weight, classifier.3.bias\)$"):
         load_weights(model, body, refit_head=False)
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"features.0.weight": torch.zeros(9, 3, 3, 3)}, "features.0.weight is 9x3x3x3, this model has 4x3x3x3"),
-        ({"extra.weight": torch.zeros(5, 12)}, "extra.weight is 5x12, this model has none"),
-        ({"extra.scale": torch.tensor(1.0)}, "extra.scale is one number, this model has none"),
-        ({"features.0.weight": [1.0]}, "features.0.weight is a list, this model has 4x3x3x3"),
-        ({"features.0.weight": torch.zeros(9), "extra": torch.zeros(1)}, r"is 9, this model .* \(and 1 more\)"),
+        (
+            {"features.0.weight": torch.zeros(9, 3, 3, 3)},
+            "1 of another shape (features.0.weight is 9x3x3x3, this model has 4x3x3x3)",
+        ),
+        ({"features.0.weight": [1.0]}, "1 of another shape (features.0.weight is a list, this model has 4x3x3x3)"),
+        ({"extra.weight": torch.zeros(5, 12), "extra": torch.tensor(1.0)}, "2 unexpected (extra.weight, extra)"),
+        (
+            {"extra": torch.zeros(1), "features.0.weight": torch.tensor(1.0)},
+            "1 unexpected (extra), 1 of another shape (features.0.weight is one number, this model has 4x3x3x3)",
+        ),
     ],
 )
 @pytest.mark.parametrize("refit_head", [False, True])
@@ -306,15 +314,33 @@ def test_what_does_not_fit_is_named_with_both_shapes_and_nothing_is_loaded(chang
     model, state_dict = tiny(), {**tiny().state_dict(), **change}
     before = values_of(model)
 
-    with pytest.raises(CheckpointError, match=text):
+    with pytest.raises(CheckpointError) as caught:
         load_weights(model, state_dict, refit_head=refit_head)
 
+    assert str(caught.value) == f"the weights do not fit VGG: {text}"
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 def test_a_file_of_something_else_is_refused():
-    with pytest.raises(CheckpointError, match=r"features.0.weight is missing.*\(and \d+ more\)"):
+    with pytest.raises(CheckpointError) as caught:
         load_weights(tiny(), {"epoch": 3, "optimizer": {}}, refit_head=True)
+
+    # Two convolutions without bias, four of each batch norm, a hidden layer's two; head and counters may miss.
+    first = "features.0.weight, features.1.weight, features.1.bias and 9 more"
+    assert str(caught.value) == f"the weights do not fit VGG: 12 missing ({first}), 2 unexpected (epoch, optimizer)"
+
+
+def test_a_report_is_short_however_much_does_not_fit():
+    stranger = {f"{'very' * 100}{number}": torch.zeros(1) for number in range(1000)}
+    large = {name: torch.zeros(1, *value.shape) for name, value in tiny().state_dict().items() if "bias" in name}
+
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(tiny(), stranger | large, refit_head=False)
+
+    message = str(caught.value)
+    assert "1000 unexpected (" in message
+    assert "features.1.bias is 1x4, this model has 4, features.5.bias is 1x6, this model has 6 and 1 more" in message
+    assert len(message) < 900
 
 
 def test_batch_norms_without_counters_are_loaded_and_said():
@@ -345,3 +371,44 @@ def test_auxiliary_heads_stay_fresh_with_the_head():
     lines = load_weights(model, source.state_dict(), refit_head=False)
 
     assert "left fresh: aux1.fc2, aux2.fc2, fc" in lines[1]
+
+
+# --- out of files of others --------------------------------------------------------------------------------------
+
+
+def resnet_like(source):
+    """A ResNet-18 of torchvision for 3 classes, in a process of its own seed, and what its head was."""
+    torch.manual_seed(99)
+    model = models.resnet18(weights=None, num_classes=3)
+    return model, values_of(model.fc), {name: value for name, value in source.items() if not name.startswith("fc.")}
+
+
+def write_weights(path, state_dict):
+    if path.suffix == ".safetensors":
+        save_file({name: value.contiguous() for name, value in state_dict.items()}, path)
+    else:
+        torch.save({"state_dict": state_dict} if path.stem == "wrapped" else state_dict, path)
+
+
+@pytest.mark.parametrize("filename", ["resnet18.pth", "wrapped.pth", "resnet18.safetensors"])
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_weights_of_1000_classes_go_into_a_network_of_3_with_a_fresh_head(tmp_path, library, filename):
+    make = models.resnet18
+    if library == "timm":
+        make = partial(pytest.importorskip("timm", reason="timm is not installed").create_model, "resnet18")
+    torch.manual_seed(5)
+    stored = make(num_classes=1000).state_dict()
+    write_weights(tmp_path / filename, stored)
+    model, head, body = resnet_like(stored)
+
+    weights, classes = load_weights_file(tmp_path / filename)
+    lines = load_weights(model, weights, refit_head=False)
+
+    loaded = model.state_dict()
+    assert classes is None
+    assert all(torch.equal(loaded[name], value) for name, value in body.items())
+    assert all(torch.equal(value, head[name]) for name, value in model.fc.state_dict().items())
+    assert lines == [
+        f"loaded {len(body)} of {len(loaded)} tensors of ResNet",
+        "left fresh: fc (the weights have another number of classes or inputs there)",
+    ]

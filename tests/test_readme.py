@@ -23,7 +23,7 @@ import pytest
 
 import new_project
 import train
-from base.base_data_loader import LoaderOptions
+from base.loader_options import LoaderOptions
 from base.run_plan import TOP_LEVEL
 from base.training_parts import TrainerOptions
 from data_loader.parts import ImageOptions

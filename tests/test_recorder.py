@@ -112,7 +112,7 @@ def test_continued_recorder_has_one_history_with_what_came_later_cut_off(run):
         first.write(record(epoch), best_epoch=1)
     before = (run.log / "results.csv").read_text().splitlines()
 
-    again = Recorder(run, tensorboard=False, epochs_done=2)
+    again = Recorder(run, tensorboard=False, rows=first.history.rows()[:2])
     again.write(record(3, val={"loss": 9.0, "accuracy": 1.0}), best_epoch=1)
 
     after = (run.log / "results.csv").read_text().splitlines()
@@ -124,6 +124,6 @@ def test_continued_recorder_has_one_history_with_what_came_later_cut_off(run):
 def test_new_recorder_of_a_run_begins_its_history_anew(run):
     Recorder(run, tensorboard=False).write(record(1), best_epoch=1)
 
-    Recorder(run, tensorboard=False, epochs_done=0).write(record(1), best_epoch=1)
+    Recorder(run, tensorboard=False).write(record(1), best_epoch=1)
 
     assert [row["epoch"] for row in rows(run)] == ["1"]

@@ -10,8 +10,8 @@ from torch.optim import SGD, lr_scheduler
 
 from parse_config import ConfigParser
 from trainer.schedule import NoSchedule, Schedule, remarks_on
-from utils.checkpoint import require_plain
 from utils.errors import ConfigError
+from utils.plain import require_plain
 
 # One of each kind that takes no score; all of them can go on for 40 steps.
 KINDS = {

@@ -114,10 +114,10 @@ def test_a_run_that_stopped_while_it_validated_validates_anew(
     whole = train.main(["-c", path])
     asked = Trainer._stop_if_asked
 
-    def in_the_second_epoch(self: Trainer) -> None:
-        if self.steps_done == 16:
+    def in_the_second_epoch(self: Trainer, **facts: bool) -> None:
+        if self.steps_done == 16 and not facts:
             self.stop.signal_name = "SIGUSR1"
-        asked(self)
+        asked(self, **facts)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_stop_if_asked", in_the_second_epoch)
@@ -228,8 +228,8 @@ def test_the_limit_of_time_ends_a_run(config: dict[str, Any], config_file: Confi
 
 def test_saving_by_the_clock(config: dict[str, Any], config_file: ConfigFile, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    write = Trainer._write_last
-    monkeypatch.setattr(Trainer, "_write_last", lambda self: (written.append(self.steps_done), write(self)))
+    save = Trainer._save
+    monkeypatch.setattr(Trainer, "_save", lambda self, **facts: (written.append(self.steps_done), save(self, **facts)))
     config["trainer"] |= {"epochs": 1, "save_every_minutes": 1e-9}
 
     train.main(["-c", str(config_file(config))])
@@ -267,7 +267,8 @@ def test_outside_the_main_thread_only_the_clock_counts() -> None:
     reasons = []
 
     def work() -> None:
-        with StopRequest(max_minutes=0.0) as stop:
+        with StopRequest() as stop:
+            stop.limit(0.0)
             reasons.append(stop.reason)
 
     thread = threading.Thread(target=work)

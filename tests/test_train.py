@@ -12,7 +12,7 @@ import torch
 
 import train
 from utils.checkpoint import load_checkpoint
-from utils.errors import ConfigError, DataError, DeviceError, OutputError, UserError
+from utils.errors import ConfigError, DataError, DeviceError, OutputError, TrainingError, UserError
 
 Config = Callable[..., dict[str, Any]]
 ConfigFile = Callable[[dict[str, Any]], Path]
@@ -310,15 +310,18 @@ def test_class_weights_and_a_schedule_by_score_work_as_written(small_config: Con
     assert trained.learner.schedule.scheduler.mode == "max"
 
 
-def test_a_loss_that_is_no_number_is_said_at_the_end(
-    small_config: Config, config_file: ConfigFile, capsys: pytest.CaptureFixture[str]
+def test_a_loss_that_is_no_number_ends_the_run_before_it_is_learned_from(
+    small_config: Config, config_file: ConfigFile
 ) -> None:
     config = small_config(optimizer={"type": "SGD", "args": {"lr": 1e30}}, lr_scheduler=None)
 
-    trained = train.main(["-c", str(config_file(config))])
+    with pytest.raises(
+        TrainingError, match=r"^step 2 \(epoch 1\): the loss is (nan|inf), at a learning rate of 1e\+30"
+    ):
+        train.main(["-c", str(config_file(config))])
 
-    assert "the training loss is not finite since epoch 1" in capsys.readouterr().out
-    assert trained.monitor.best is None
+    last = Path(config["trainer"]["save_dir"]) / "models" / "last.pth"
+    assert load_checkpoint(last)["steps_done"] == 0
 
 
 def test_all_problems_are_told_at_once(small_config: Config, config_file: ConfigFile) -> None:

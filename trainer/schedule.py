@@ -64,7 +64,14 @@ class Schedule:
         return self.scheduler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The scheduler's own."""
+        """The scheduler's own, which must be what a fresh one has: torch would set any attribute.
+
+        Raises:
+            ValueError: it holds something else.
+        """
+        strange = _strange_keys(state, self.scheduler.state_dict())
+        if strange:
+            raise ValueError(f"{type(self.scheduler).__name__} has no state '{strange[0]}'")
         self.scheduler.load_state_dict(state)
 
     def replay(self, epochs_done: int, steps_done: int) -> None:
@@ -80,6 +87,17 @@ class Schedule:
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             for _ in range(steps_done if self.interval == "step" else epochs_done):
                 self.scheduler.step()
+
+
+def _strange_keys(state: dict[str, Any], fresh: dict[str, Any]) -> list[str]:
+    """Names of attributes that a fresh state does not have, in the states of schedulers within it too."""
+    strange = [str(key) for key in state if key not in fresh]
+    for key in state.keys() & fresh.keys():
+        if isinstance(state[key], list) and isinstance(fresh[key], list):
+            for inner, fresh_inner in zip(state[key], fresh[key], strict=False):
+                if isinstance(inner, dict) and isinstance(fresh_inner, dict):
+                    strange += _strange_keys(inner, fresh_inner)
+    return strange
 
 
 def remarks_on(scheduler: LRScheduler, num_steps: int, interval: str) -> list[tuple[tuple[str, ...], str]]:

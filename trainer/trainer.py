@@ -1,20 +1,21 @@
 """One epoch and one step of training, whole and visible. The outer loop is base/base_trainer.py."""
 
 import logging
-import math
+import shlex
 import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 import torch
-from torch import nn
 
 from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, score_names
 from logger.progress import Progress
 from trainer.evaluate import Evaluation, MeanLoss, evaluate
+from trainer.finite import FiniteGuard, gradient_norm, unfinite_tensors
 from trainer.pixels import PixelsToInput
 from utils.device import shared_by
+from utils.errors import TrainingError, some
 from utils.seed import seed_step
 
 log = logging.getLogger("run")
@@ -48,6 +49,8 @@ class Trainer(BaseTrainer):
         self.batches_done = self.batches_before = 0  # of the running epoch; before: in another process
         self.batches_to_skip = 0  # of the epoch that is continued
         self.train_loss = MeanLoss(self.device)
+        self.guard = FiniteGuard(self.device, self._why_not_finite)
+        self.never_finite = set(unfinite_tensors(model, learner.optimizer))  # such as a mask of infinities
         self.wait_s = 0.0
         self.wait_share = 0.0
 
@@ -78,17 +81,49 @@ class Trainer(BaseTrainer):
         seed_step(self.context.seed, self.steps_done, self.device)
         group = [(images, targets.to(self.device, non_blocking=True)) for images, targets in group]
         weights = [learner.criterion.weight(targets_N) for _, targets_N in group]
+        losses = []
         for (images, targets_N), weight in zip(group, weights, strict=True):
             loss, logits_NK = self._loss(self.to_input(images), targets_N)
             (loss * (weight / sum(weights))).backward()
+            # A batch of ignored targets only (weight 0) has a loss of NaN and a gradient of zeros.
+            losses.append(loss if isinstance(weight, int) else torch.where(weight > 0, loss, 0.0))
             loss_mean.update(loss, weight)
             metrics.update(logits_NK.detach(), targets_N)
-        if self.options.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(learner.model.parameters(), self.options.max_grad_norm)
+        norm = gradient_norm(learner.model.parameters(), self.options.max_grad_norm)
+        self.guard.look(losses, norm, self._facts(len(group)))
         learner.optimizer.step()
         learner.optimizer.zero_grad(set_to_none=True)
         self.steps_done += 1
         learner.schedule.step_done()
+
+    def _facts(self, num_batches: int) -> dict[str, Any]:
+        """What `_why_not_finite` needs to know of the step that is running."""
+        epoch = self.epochs_done + 1
+        position = (epoch - 1) * self.len_epoch + self.batches_done
+        lr = self.learner.optimizer.param_groups[0]["lr"]
+        return {"step": self.steps_done + 1, "epoch": epoch, "lr": lr, "first": position, "num_batches": num_batches}
+
+    def _why_not_finite(self, facts: dict[str, Any], what: str) -> str:
+        names: list[str] = []
+        for position in range(facts["first"], facts["first"] + facts["num_batches"]):
+            names += self.train_loader.names_of_batch(*divmod(position, len(self.train_loader)))
+        last = shlex.quote(str(self.checkpoints.last))
+        return (
+            f"step {facts['step']} (epoch {facts['epoch']}): {what}, at a learning rate of {float(facts['lr']):.4g}; "
+            f"nothing of it is saved\n"
+            f"  its images: {some(names, 4)}\n"
+            f"  A smaller learning rate or trainer.max_grad_norm helps where training diverges. To look at the step:\n"
+            f"  python -m tools.replay -r {last} --step {facts['step']}"
+        )
+
+    def _require_finite(self) -> None:
+        self.guard.settle()
+        bad = set(unfinite_tensors(self.learner.model, self.learner.optimizer)) - self.never_finite
+        if bad:
+            raise TrainingError(
+                f"after step {self.steps_done} (epoch {self.epochs_done + 1}): {some(sorted(bad), 3)} holds a number "
+                f"that is not finite; this state is not saved"
+            )
 
     def _loss(self, inputs_NCHW: torch.Tensor, targets_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean loss of a batch, and its logits_NK."""
@@ -111,11 +146,8 @@ class Trainer(BaseTrainer):
         return self.last_evaluation.scores
 
     def closing_warnings(self) -> list[str]:
-        """On the last validation, and on a loss that is no number any more."""
-        lines = self.last_evaluation.warnings() if self.last_evaluation is not None else []
-        losses = self.recorder.history.frame.set_index("epoch")["train/loss"]
-        broken = [epoch for epoch, loss in losses.items() if not math.isfinite(loss)]
-        return [f"the training loss is not finite since epoch {epoch}" for epoch in broken[:1]] + lines
+        """On the last validation."""
+        return self.last_evaluation.warnings() if self.last_evaluation is not None else []
 
     def progress(self) -> dict[str, Any] | None:
         """How many batches of the epoch are done, and the sums of loss and metrics over them."""

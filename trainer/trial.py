@@ -65,7 +65,7 @@ def try_run(trainer: Trainer, options: TrainerOptions) -> dict[str, str]:
     if loader is not None:
         trainer.valid_loader = FirstBatches(loader, NUM_VALID_BATCHES)
         num_batches = len(loader)
-    trainer._save(improved=False)
+    trainer._save()
     warm_s = _seconds(lambda: trainer._one_epoch(epoch))
     num_steps = max(3, min(MAX_STEPS, int(TARGET_S / warm_s)))
     trainer.len_epoch = num_steps * group

@@ -1,36 +1,32 @@
 """Checkpoints on disk: plain data only, written aside and renamed, read with `weights_only=True`.
 
-What a checkpoint holds is decided in base/base_trainer.py; this file only keeps it safe. A process that is
-killed while it saves leaves the previous file whole: the new one is written beside it and takes its name in
-one step. Reading never unpickles anything but tensors and plain containers.
+What a checkpoint holds is decided in base/base_trainer.py; this file only keeps it safe: the new one is written
+beside the old one and takes its name in one step, and a digest inside it tells whether it is what was written.
+Reading never unpickles anything but tensors and plain containers.
 """
 
-import contextlib
-import os
+import mmap
 import pickle
 import struct
 import warnings
-from collections import Counter, OrderedDict
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from utils.errors import CheckpointError, OutputError
+from utils.checkpoint_parts import missing_part
+from utils.durable_file import replace_file
+from utils.errors import CheckpointError
+from utils.plain import digest_of, require_plain
+from utils.safetensors_file import is_safetensors
 
-FORMAT = 1
+FORMAT = 2
+DIGEST = "sha256"  # of everything else in the file
 
-# What train.py and test.py rely on in a checkpoint, whoever made it.
-_PARTS = {
-    "config": dict,
-    "offered": list,
-    "classes": list,
-    "run": dict,
-    "model": dict,
-    "monitor": dict,
-    "epochs_done": int,
-    "steps_done": int,
-}
+_WEIGHTS_ONLY = "{path}: holds weights only, not a checkpoint of this project (use it with --weights, not with -r)"
+# Objects in the checkpoints of pytorch-template, in the order in which one meets them there.
+_OF_TEMPLATE = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "parse_config.ConfigParser")
 
 # What torch's reader was seen to raise on damaged files (struct.error by a text that begins with G).
 _DAMAGED = (
@@ -53,67 +49,47 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     Raises:
         TypeError: something in it is not a tensor, number, string, bool, None, list, tuple or dict of those.
-        OutputError: the disk is full, or the place cannot be written.
+        OutputError: the disk is full, or the place cannot be written; the previous file is whole.
     """
     require_plain(state)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # A file object, not a path: only then does a full disk show as an OSError instead of "unexpected pos".
-        with open(aside, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except (OSError, RuntimeError) as error:
-        reason = _os_error_behind(error)
-        if reason is None:
-            raise
-        message = f"{path}: cannot write the checkpoint ({reason.strerror or reason}); the previous one is whole"
-        raise OutputError(message) from error
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
+    state = {"format": FORMAT, **{key: value for key, value in state.items() if key != DIGEST}}
+    state[DIGEST] = digest_of(state)
+    # A file object, not a path: only then does a full disk show as an OSError instead of "unexpected pos".
+    replace_file(path, lambda file: torch.save(state, file), "the checkpoint")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint of ours onto the CPU.
 
     Raises:
-        CheckpointError: there is none, it is truncated or no checkpoint, or it is of another kind or format.
+        CheckpointError: there is none, it is truncated, damaged or no checkpoint, or it is of another kind or format.
     """
-    state = load_plain(path)
+    state = load_plain(path) if not is_safetensors(path) else None
     if not isinstance(state, dict) or "format" not in state:
-        raise CheckpointError(f"{path}: holds weights only, not a checkpoint of this project (use it with --weights)")
-    if state["format"] != FORMAT:
-        raise CheckpointError(f"{path}: format {state['format']}, this version reads {FORMAT}")
-    for key, kind in _PARTS.items():
-        if not isinstance(state.get(key), kind):
-            found = f"its '{key}' is a {type(state[key]).__name__}" if key in state else f"it has no '{key}'"
-            raise CheckpointError(f"{path}: incomplete, {found}")
+        raise CheckpointError(_WEIGHTS_ONLY.format(path=path) + _hint_of_template(state, path))
+    if type(state["format"]) is not int or state["format"] != FORMAT:  # a stranger's may be a tensor
+        found = state["format"] if type(state["format"]) is int else f"a {type(state['format']).__name__}"
+        raise CheckpointError(f"{path}: format {found}, this version reads {FORMAT}")
+    missing = missing_part(state)
+    if missing:
+        raise CheckpointError(f"{path}: incomplete, {missing}")
+    written = state.pop(DIGEST)
+    try:
+        # A stranger's few bytes can stand for any amount of text, by naming one piece again and again.
+        is_whole = digest_of(state, max_bytes=8 * path.stat().st_size + 10_000_000) == written
+    except (TypeError, ValueError, RuntimeError):  # no plain data, or containers that hold themselves
+        is_whole = False
+    if not is_whole:
+        raise CheckpointError(f"{path}: damaged, it does not hold what was written (its digest differs)")
     return state
-
-
-def load_weights_file(path: Path) -> tuple[dict[str, torch.Tensor], list[str] | None]:
-    """The weights in a file, to start another run from, and the class names where the file tells them.
-
-    Raises:
-        CheckpointError: the file cannot be read, or holds no named tensors.
-    """
-    state = load_plain(path)
-    classes = None
-    if isinstance(state, dict) and "format" in state:
-        classes, state = state.get("classes"), state.get("model")
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise CheckpointError(f"{path}: holds no state dict (a dict of names and tensors)")
-    return state, classes
 
 
 def load_plain(path: Path) -> Any:
     """Opens a file with `weights_only=True`, with a line for each way in which it can fail."""
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder (give a .pth file)")
+    if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+        raise CheckpointError(f"{path}: is no file")
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
@@ -124,6 +100,8 @@ def load_plain(path: Path) -> Any:
         raise CheckpointError(f"{path}: is empty")
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path}: not a checkpoint (a Git LFS pointer; run 'git lfs pull')")
+    if _claims_more_than_it_has(path, size):
+        raise CheckpointError(f"{path}: not a checkpoint, its content is compressed or asks for memory by itself")
     try:
         with warnings.catch_warnings():
             # torch warns of pickle protocols and TorchScript before it refuses them.
@@ -133,62 +111,27 @@ def load_plain(path: Path) -> Any:
         # The text advises `weights_only=False`, which would run whatever code a stranger's file brings.
         name = str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL " in str(error) else None
         why = f"refers to '{name}', which is not plain data" if name else "not a checkpoint, or damaged"
-        raise CheckpointError(f"{path}: {why}; refusing to load it") from None
+        hint = _hint_of_template(name, path)
+        raise CheckpointError(f"{path}: {why}; refusing to load it{hint}") from None
     except _DAMAGED:
         raise CheckpointError(f"{path}: truncated or not a checkpoint ({size:,} bytes)") from None
 
 
-def link(target: Path, name: Path, *, symbolic: bool = False) -> None:
-    """Makes `name` show `target`, in one step: by a link, or by a copy where the file system has no links.
-
-    A hard link (for names in one folder) keeps its content when `target` is replaced; a symbolic one follows.
-
-    Raises:
-        OutputError: the place cannot be written, or a folder is in the way.
-    """
-    aside = name.with_name(f".{name.name}.{os.getpid()}.tmp")
+def _claims_more_than_it_has(path: Path, size: int) -> bool:
+    """Whether a small file could fill the memory: torch writes neither compressed records nor byte arrays."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"bytearray") >= 0:
+            return True
     try:
-        aside.unlink(missing_ok=True)
-        try:
-            if symbolic:
-                aside.symlink_to(os.path.relpath(target, name.parent))
-            else:
-                os.link(target, aside)
-        except (OSError, NotImplementedError):
-            aside.write_bytes(target.read_bytes())
-        os.replace(aside, name)
-    except OSError as error:
-        raise OutputError(f"{name}: cannot write ({error.strerror or error})") from error
-    finally:
-        # Also after success: renaming one hard link of a file to another does nothing, and leaves both.
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
+        with zipfile.ZipFile(path) as archive:
+            return sum(record.file_size for record in archive.infolist()) > size
+    except (zipfile.BadZipFile, OSError, ValueError, LookupError, struct.error, NotImplementedError):
+        return False  # another kind of file, or a damaged one: torch will say
 
 
-def require_plain(value: Any, where: str = "checkpoint") -> None:
-    """Refuses, with the key path, what `weights_only=True` would not open again.
-
-    Raises:
-        TypeError: naming the first value that is not plain data.
-    """
-    if value is None or type(value) in (bool, int, float, str, torch.Tensor, torch.nn.Parameter):
-        return
-    # No other dicts: `weights_only=True` refuses a defaultdict.
-    if type(value) in (dict, OrderedDict, Counter):
-        for key, item in value.items():
-            require_plain(key, f"{where} (a key)")
-            require_plain(item, f"{where}[{key!r}]")
-    elif type(value) in (list, tuple):
-        for index, item in enumerate(value):
-            require_plain(item, f"{where}[{index}]")
-    else:
-        raise TypeError(f"{where} is a {type(value).__module__}.{type(value).__qualname__}, not plain data")
-
-
-def _os_error_behind(error: BaseException | None) -> OSError | None:
-    """torch wraps a full disk in a RuntimeError that does not mention it; the cause hangs in the chain."""
-    while error is not None:
-        if isinstance(error, OSError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+def _hint_of_template(found: Any, path: Path) -> str:
+    """What would do with a checkpoint of pytorch-template, by its keys or by the first object that was refused."""
+    by_keys = isinstance(found, dict) and {"arch", "epoch", "state_dict"} <= found.keys()
+    if not by_keys and not (isinstance(found, str) and found in _OF_TEMPLATE):
+        return ""
+    return f"\n  If pytorch-template wrote it: python -m tools.convert {path}"

@@ -16,6 +16,7 @@ from utils.config_layers import read_layers
 from utils.config_tree import KeyPath, path_of, suggest
 from utils.errors import ConfigError
 
+AUTO = "auto"  # in the place of a checkpoint: the newest one of the run
 ROOT = Path(__file__).resolve().parent.parent  # the project's folder
 
 
@@ -49,7 +50,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any):
         super().__init__(allow_abbrev=False, **settings)
-        self.add_argument("-r", "--resume", metavar="FILE", type=Path, help="checkpoint to continue from, or to test")
+        self.add_argument("-r", "--resume", metavar="FILE", help="checkpoint to continue from, or to test")
         self.add_argument("-c", "--config", metavar="FILE", type=Path, help="config file")
         self.add_argument("-d", "--device", metavar="DEVICE", help="auto, cpu, 0, 0,1 or cuda:1")
         self.add_argument(
@@ -88,7 +89,9 @@ class Parser(argparse.ArgumentParser):
             metavar = option.type.__name__.upper()
             self.add_argument(*option.flags, type=option.type, dest=option.target, metavar=metavar, help=help_text)
         args = self.parse_intermixed_args(words)
-        if args.config is None and args.resume is None and not args.schema:
+        args.is_auto = args.resume == AUTO
+        args.resume = Path(args.resume) if args.resume is not None and not args.is_auto else None
+        if args.config is None and args.resume is None and not args.is_auto and not args.schema:
             raise ConfigError("command line: give -c CONFIG to start a run, or -r CHECKPOINT to continue or test one")
         overrides = [Override(*parse_override(word), word) for word in args.overrides]
         for flag, target, value in self._given(args, options):

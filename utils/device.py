@@ -1,5 +1,7 @@
 """Which device a run uses: from `-d`, from the config's `device`, or from `n_gpu`. Called by the entry scripts."""
 
+import os
+
 import torch
 from torch import nn
 
@@ -66,6 +68,27 @@ def shared_by(model: nn.Module, devices: list[torch.device]) -> nn.Module:
     if len(devices) == 1:
         return model
     return nn.DataParallel(model, device_ids=[device.index for device in devices])
+
+
+def make_deterministic() -> None:
+    """From now on an operation gives the same bits each time, or fails where no such way to do it exists.
+
+    To be called before CUDA is used: its matrix library reads its setting once. Slower on a GPU.
+    Source: "Reproducibility" in PyTorch's notes.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+
+
+def numerics(device: torch.device) -> dict[str, str | int | bool]:
+    """What the last bits of a result depend on besides the config."""
+    return {
+        "torch": str(torch.__version__),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
 
 
 def describe(device: torch.device) -> str:

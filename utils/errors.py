@@ -5,7 +5,9 @@
     ├── DataError           a folder, an image, a table
     ├── CheckpointError     a .pth file that cannot be used for what was asked
     ├── DeviceError         a device that is not there
-    └── OutputError         a place that cannot be written
+    ├── OutputError         a place that cannot be written
+    └── TrainingError       a run that broke in the middle, with its last checkpoint whole
+        └── LoaderError     because no batches came any more
 
 The entry scripts wrap their work in `exit_on_user_error`. Mistakes in code are not caught: they keep their
 traceback.
@@ -17,10 +19,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from utils.stop import RunStopped
+from utils.stop import EXIT_STOPPED, RunStopped
 
+EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
-EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 EXIT_INTERRUPTED = 130
 
 # A place to point at begins a line of its own.
@@ -31,6 +33,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 class UserError(Exception):
     """Holds a message of one to a few plain lines: where, what was found, what would do."""
+
+    exit_code = EXIT_BAD_INPUT
 
 
 class ConfigError(UserError):
@@ -63,9 +67,22 @@ class OutputError(UserError):
     """A place that cannot be written."""
 
 
+class TrainingError(UserError):
+    """A run that broke in the middle, such as by a loss that is no number; its last checkpoint is whole."""
+
+    exit_code = EXIT_FAILED
+
+
+class LoaderError(TrainingError):
+    """No batches come any more: a worker was killed, hangs, or met an error in somebody's code."""
+
+
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Prints a `UserError` to standard error and leaves with code 2; a stopped run leaves with 75, Ctrl-C with 130."""
+    """Prints a `UserError` to standard error and leaves: with code 2, or 1 where a run broke in the middle.
+
+    A stopped run leaves with 75, Ctrl-C with 130.
+    """
     try:
         yield
     except UserError as error:
@@ -73,7 +90,7 @@ def exit_on_user_error() -> Iterator[None]:
         if not _PLACE.match(message):
             message = f"error: {message}"
         sys.stderr.write((coloured(message) if _has_colour() else message) + "\n")
-        raise SystemExit(EXIT_BAD_INPUT) from None
+        raise SystemExit(error.exit_code) from None
     except RunStopped:  # has said so itself
         raise SystemExit(EXIT_STOPPED) from None
     except KeyboardInterrupt:

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+# Of the mapping from (seed, purpose, numbers) to draws; a checkpoint of another one cannot go on exactly.
+KEYS_VERSION = 1
+
 
 def seed_for(root: int, purpose: str, *numbers: int) -> int:
     """A 63-bit seed for one purpose, for example `seed_for(123, "sample", epoch, index)`.

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 
 import torch
 
@@ -61,10 +62,40 @@ def digest_of_part(names: list[str], held_back: list[str]) -> dict[str, int | st
         names: of all samples; paths count from the folder that all of them share, so that a copy counts as the same.
         held_back: the names in the part, in its order.
     """
-    shared = os.path.commonpath(names) if len(names) > 1 and all(map(os.path.isabs, names)) else ""
-    held = "\n".join(name.removeprefix(shared) for name in held_back)
-    digest = hashlib.blake2b(held.encode(), digest_size=8).hexdigest()
+    shared = _shared_folder(names)
+    digest = _digest(name.removeprefix(shared) for name in held_back)
     return {"num_held_back": len(held_back), "num_samples": len(names), "digest": digest}
+
+
+def fingerprint_of(names: list[str], targets: list[int], classes: list[str]) -> dict[str, list[int | str]]:
+    """How many samples each class has, and a digest of their names, by the name of the class."""
+    shared, of_class = _shared_folder(names), {index: [] for index in range(len(classes))}  # type: ignore[var-annotated]
+    for name, target in zip(names, targets, strict=True):
+        of_class.setdefault(target, []).append(name.removeprefix(shared))
+    return {
+        classes[index] if index < len(classes) else str(index): [len(own), _digest(own)]
+        for index, own in of_class.items()
+    }
+
+
+def changes_of_data(before: dict[str, list[int | str]], now: dict[str, list[int | str]]) -> list[str]:
+    """In words, how the second fingerprint differs from the first, class by class."""
+    lines = []
+    for name in dict.fromkeys([*before, *now]):
+        (count_before, digest_before), (count, digest) = before.get(name, [0, ""]), now.get(name, [0, ""])
+        if count != count_before:
+            lines.append(f"{name}: {count} images, were {count_before}")
+        elif digest != digest_before:
+            lines.append(f"{name}: {count} images of other names")
+    return lines
+
+
+def _shared_folder(names: list[str]) -> str:
+    return os.path.commonpath(names) if len(names) > 1 and all(map(os.path.isabs, names)) else ""
+
+
+def _digest(names: Iterable[str]) -> str:
+    return hashlib.blake2b("\n".join(names).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def _quotas(counts: dict[int, int], num_wanted: int) -> dict[int, int]:

@@ -1,6 +1,7 @@
 """Asking a run to end: a signal, or a limit of time. Whoever trains looks at it after each step.
 
-A handler only notes what came, so that the step that is running is finished and can be saved.
+While torch is imported a signal ends the process at once, since nothing has begun; while the run is built it raises
+`RunStopped`; once there are steps a handler only notes it, so that the step that is running is finished and saved.
 """
 
 import os
@@ -8,11 +9,16 @@ import signal
 import threading
 import time
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Literal
+
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
-class RunStopped(Exception):
-    """A run that ended early because it was asked to, with a checkpoint to continue from; holds the reason."""
+class RunStopped(BaseException):
+    """A run that ended early because it was asked to, and can go on; holds the reason.
+
+    Like KeyboardInterrupt no Exception: code that tries things out must not take it for one of its failures.
+    """
 
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")  # Windows has no SIGUSR1
@@ -21,17 +27,22 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")  # Windows has no SIGUSR1
 class StopRequest:
     """Listens while it is entered; what listened before is put back afterwards.
 
-    A second Ctrl-C raises KeyboardInterrupt at once.
-
-    Args:
-        max_minutes: after which to end; None for no limit.
+    Attributes:
+        phase: what a signal interrupts, see the top of this file. In "training" a second Ctrl-C raises
+            KeyboardInterrupt.
     """
 
-    def __init__(self, max_minutes: float | None = None):
-        self.deadline_s = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-        self.max_minutes = max_minutes
+    def __init__(self, phase: Literal["importing", "building", "training"] = "training"):
+        self.phase = phase
+        self.max_minutes: float | None = None
+        self.deadline_s: float | None = None
         self.signal_name: str | None = None
         self.before: dict[int, Any] = {}
+
+    def limit(self, max_minutes: float | None) -> None:
+        """Ends so many minutes from now; None for no limit."""
+        self.max_minutes = max_minutes
+        self.deadline_s = None if max_minutes is None else time.monotonic() + 60 * max_minutes
 
     @property
     def reason(self) -> str | None:
@@ -44,7 +55,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         # Python lets only the main thread listen; elsewhere only the limit of time counts.
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and not self.before:
             for name in _NAMES:
                 number = getattr(signal, name, None)
                 if number is not None:
@@ -57,8 +68,15 @@ class StopRequest:
         self.before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self.phase != "training":  # os.write, because a handler may interrupt a print
+            text = f"\nstopped: {name}, before the first step; the same command starts it again\n"
+            os.write(2, text.encode())
+            if self.phase == "importing":
+                os._exit(EXIT_STOPPED)
+            raise RunStopped(name)
         if number == signal.SIGINT and self.signal_name is not None:
             raise KeyboardInterrupt
-        self.signal_name = signal.Signals(number).name
-        if number == signal.SIGINT:  # os.write, because a handler may interrupt a print
+        self.signal_name = name
+        if number == signal.SIGINT:
             os.write(2, b"\nstopping after this step; Ctrl-C again ends at once\n")

@@ -1,0 +1,100 @@
+"""No number that is not finite gets into a run: losses and gradients are looked at before they become weights.
+
+A gradient with one infinity turns, clipped or not, into weights and a momentum that are NaN for ever, and an epoch of
+those costs as much as a good one.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils.errors import TrainingError
+
+
+class FiniteGuard:
+    """Looks at the numbers of each step.
+
+    On a CPU it does so before the optimizer's step. An accelerator is not waited for: its numbers are copied while it
+    works on, and looked at one or a few steps later, in any case before anything is saved.
+
+    Args:
+        device: of the model.
+        describe: gives the message on a step, from its facts and what was wrong.
+    """
+
+    def __init__(self, device: torch.device, describe: Callable[[dict[str, Any], str], str]):
+        self.device, self.describe = device, describe
+        self.pending: deque[tuple[torch.Tensor, Any, dict[str, Any]]] = deque()
+
+    def look(self, losses: list[torch.Tensor], norm: torch.Tensor, facts: dict[str, Any]) -> None:
+        """Takes in a step before the optimizer does.
+
+        Args:
+            losses: of its batches, scalars.
+            norm: of the whole gradient.
+            facts: on the step, for the message.
+
+        Raises:
+            TrainingError: this step, or on an accelerator one before it, is not finite.
+        """
+        numbers = torch.stack([*(loss.detach().float() for loss in losses), norm.detach().float()])
+        if self.device.type != "cuda":
+            self._require_finite(numbers, facts)
+            return
+        copy = numbers.to("cpu", non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record(torch.cuda.current_stream(self.device))
+        self.pending.append((copy, arrived, facts))
+        while self.pending and self.pending[0][1].query():
+            self._require_finite(self.pending[0][0], self.pending.popleft()[2])
+
+    def settle(self) -> None:
+        """Looks at what has not arrived yet, and waits for it.
+
+        Raises:
+            TrainingError: as for `look`.
+        """
+        while self.pending:
+            numbers, arrived, facts = self.pending.popleft()
+            arrived.synchronize()
+            self._require_finite(numbers, facts)
+
+    def _require_finite(self, numbers: torch.Tensor, facts: dict[str, Any]) -> None:
+        if torch.isfinite(numbers).all():
+            return
+        *losses, norm = numbers.tolist()
+        bad = [loss for loss in losses if loss != loss or abs(loss) == float("inf")]
+        what = f"the loss is {bad[0]}" if bad else f"the gradient's norm is {norm}, at a loss of {losses[-1]:.6g}"
+        raise TrainingError(self.describe(facts, what))
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter], max_norm: float | None) -> torch.Tensor:
+    """The 2-norm of all gradients together, which are scaled down to `max_norm` where one is given and they are longer.
+
+    Source of the scaling: Pascanu et al., "On the difficulty of training recurrent neural networks", arXiv 1211.5063.
+    """
+    parameters = list(parameters)
+    if max_norm is not None:
+        return nn.utils.clip_grad_norm_(parameters, max_norm)
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def unfinite_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Names of weights, buffers and states of the optimizer that hold a NaN or an infinity."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, state in enumerate(optimizer.state.values()):
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    floats = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.numel()
+    }
+    if not floats:
+        return []
+    # A NaN or an infinity anywhere makes the largest of the absolute values one; all norms are one transfer.
+    norms = torch._foreach_norm([tensor.detach() for tensor in floats.values()], float("inf"))
+    is_finite = torch.stack([torch.isfinite(norm).to(norms[0].device) for norm in norms]).tolist()
+    return [name for name, fine in zip(floats, is_finite, strict=True) if not fine]
