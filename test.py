@@ -16,6 +16,7 @@ def read_words(words: Sequence[str] | None = None) -> Command:
     """The command line, and the config files that it names."""
     parser = Parser(prog="test.py", description=__doc__)
     parser.add_argument("--out", metavar="DIR", type=Path, help="where results go; beside the run's log by default")
+    parser.add_argument("--strict", action="store_true", help="fail where an image cannot be read")
     return parser.read(SHORT_FLAGS, words)
 
 
@@ -57,6 +58,7 @@ def judge(config: ConfigParser) -> dict[str, float]:
     devices, notes = choose_devices(config["device"], config["n_gpu"], by_command_line=config.args.device is not None)
 
     loader, source = open_test_images(config)
+    require_all_read(loader, is_strict=config.args.strict)
     model = config.init_model(pretrained=False)
     image_CHW = loader.first_image()
     check_model(model, image_CHW, len(checkpoint["classes"]))
@@ -85,13 +87,16 @@ def judge(config: ConfigParser) -> dict[str, float]:
         result = evaluate(
             shared_by(model, devices), loader, criterion, metrics, to_input=to_input, observer=predictions.add
         )
+        require_all_read(loader, is_strict=config.args.strict)
         scores = {"accuracy": result.num_correct / result.num_images, **result.scores}
         scores |= {"cross_entropy": predictions.mean_cross_entropy()}
-        predictions.write(out / "predictions.csv", loader.sample_name)
-        about = {"checkpoint": str(config.resume.resolve()), "epochs_done": checkpoint["epochs_done"]}
-        (out / "metrics.json").write_text(
-            to_json({**about, "images": source, "num_images": result.num_images, **finite(scores)}), encoding="utf-8"
-        )
+        names = [loader.sample_name(position) for position in loader.positions_read]
+        predictions.write(out / "predictions.csv", names.__getitem__)
+        about = {"checkpoint": str(config.resume.resolve()), "epochs_done": checkpoint["epochs_done"], "images": source}
+        counts = {"num_images": result.num_images, "num_skipped": loader.num_skipped}
+        (out / "metrics.json").write_text(to_json({**about, **counts, **finite(scores)}), encoding="utf-8")
+        if loader.num_skipped:
+            log.info(f"note: {loader.num_skipped} images could not be read and are not counted")
         log.info(aligned({name: f"{value:.6f}" for name, value in scores.items()}))
         for warning in result.warnings():
             log.warning(f"warning: {warning}")
@@ -120,6 +125,7 @@ def open_test_images(config: ConfigParser) -> tuple[BaseDataLoader, str]:
                 name: value for name, value in {"validation_split": 0, "shuffle": False}.items() if plan.takes(name)
             }
         loader = config.init_obj("data_loader", seed=config["seed"], training=False, classes=classes)
+        loader.dataset.part = None  # what cannot be read is left out, not replaced as in training
         source = getattr(loader, "source", f"{len(loader.indices)} images of {plan.type_name} with training=False")
     else:
         loader = config.init_obj("data_loader", seed=config["seed"]).split_validation()
@@ -138,6 +144,17 @@ def open_test_images(config: ConfigParser) -> tuple[BaseDataLoader, str]:
     if loader.classes != classes:
         raise DataError(f"{plan.type_name}: classes {loader.classes} are not the checkpoint's {classes}")
     return loader, source
+
+
+def require_all_read(loader: BaseDataLoader, *, is_strict: bool) -> None:
+    """Refuses, where that is asked for, to give scores on fewer images than there are.
+
+    Raises:
+        DataError: some could not be read so far.
+    """
+    if is_strict and loader.num_skipped:
+        which = next(iter(loader.bad.values()), "without it the log names them")
+        raise DataError(f"{loader.num_skipped} images cannot be read, and --strict asks for all: {which}")
 
 
 def elsewhere_but_maybe_the_same(config: ConfigParser) -> bool:

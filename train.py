@@ -61,6 +61,7 @@ from logger.summary import aligned, data_in_words, first_lines, last_lines, save
 from model.check import check_batch_of_one, check_judges, check_model, choose_layout
 from model.pretrained import load_weights
 from parse_config import ConfigParser
+from trainer.trainer import Trainer
 from trainer.trial import try_run
 from utils.device import choose_devices, describe, make_deterministic, numerics
 from utils.seed import KEYS_VERSION, seed_everything, seed_for
@@ -171,6 +172,10 @@ def train(config: ConfigParser, built: Built, run: RunDir, stop: StopRequest) ->
     except Exception:
         log.log(IN_FILE_ONLY, "the run failed", exc_info=True)
         raise
+    finally:
+        for loader in built.loaders:
+            if loader is not None:
+                loader.close()
     log.info(last_lines(run, trainer.monitor, trainer.recorder.history.last_row(trainer.monitor.best_epoch)))
     for warning in trainer.closing_warnings():
         log.warning(f"warning: {warning}")
@@ -191,7 +196,10 @@ def check(config: ConfigParser, built: Built) -> None:
             one_step = dataclasses.replace(options, save_dir=Path(folder), len_epoch=options.accumulate_steps)
             try:
                 open_log(run.log, 0)
-                costs = try_run(open_trainer(config, built, run, one_step), options)
+                trainer = open_trainer(config, built, run, one_step)
+                if not isinstance(trainer, Trainer):
+                    raise ConfigError("--check needs a Trainer, or a class derived from it", "trainer.type")
+                costs = try_run(trainer, options)
             finally:
                 close_log()
     except OSError as error:

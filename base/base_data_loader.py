@@ -216,11 +216,9 @@ class BaseDataLoader(DataLoader, ABC):
         self.set_epoch(0)
         keys = next(iter(self.batches))[:size]
         try:
-            batch = self.dataset.__getitems__(keys)  # type: ignore[attr-defined]
+            batch = _unpacked(self.dataset.__getitems__(keys))  # type: ignore[attr-defined]
         except _MISFITS as error:
             raise DataError(f"a training transform or collate_fn fails on the first images: {error}") from error
-        if isinstance(batch, FailedBatch):
-            raise DataError(batch.message)
         if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not isinstance(batch[0], torch.Tensor):
             raise DataError(
                 f"{type(self).__name__}: a batch must be (images_NCHW, targets_N), got a {type(batch).__name__}"
@@ -231,10 +229,11 @@ class BaseDataLoader(DataLoader, ABC):
         """One image_CHW as the network's input is made from, through the evaluation transforms.
 
         Raises:
-            DataError: the item is not an (image tensor, class index) pair.
+            DataError: the item is not an (image tensor, class index) pair, or cannot be read.
         """
+        dataset = KeyedDataset(self.eval_dataset, _as_it_is, self.seed, self.indices)
         try:
-            item = self.eval_dataset[int(self.indices[0])]
+            (item,) = _unpacked(dataset.__getitems__([(0, int(self.indices[0]))]))
         except _MISFITS as error:
             raise DataError(f"an evaluation transform fails on the first image: {error}") from error
         image = item[0] if isinstance(item, (tuple, list)) and len(item) == 2 else item
@@ -255,6 +254,11 @@ class BaseDataLoader(DataLoader, ABC):
                 batch = batch.batch
             if batch is not None:
                 yield batch
+
+    def close(self) -> None:
+        """Ends workers that are kept from one epoch to the next."""
+        if self._iterator is not None:
+            self._iterator._shutdown_workers()  # type: ignore[attr-defined]  # of the kind that has workers
 
     def _note_bad(self, bad: list[tuple[int, str]]) -> None:
         """Says once of each sample that it cannot be read.
@@ -279,6 +283,11 @@ class BaseDataLoader(DataLoader, ABC):
     def num_skipped(self) -> int:
         """Samples that could not be read so far, those that were left out at the start included."""
         return getattr(self.samples, "num_left_out", 0) + len(self.bad)
+
+    @property
+    def positions_read(self) -> list[int]:
+        """Of the part, in its own order, without those of samples that could not be read so far."""
+        return [position for position, index in enumerate(self.indices.tolist()) if index not in self.bad]
 
     def names_of_batch(self, epoch: int, batch: int) -> list[str]:
         """The names of the samples in a batch of an epoch (both counted from 0), without reading any."""
@@ -324,6 +333,13 @@ def _classes_of(dataset: Any, targets: torch.Tensor | None) -> list[str]:
     if classes is not None:
         return [str(name) for name in classes]
     return [] if targets is None or not len(targets) else [str(index) for index in range(int(targets.max()) + 1)]
+
+
+def _unpacked(batch: Any) -> Any:
+    """What a data set gave, where it is a batch, without what it says of bad samples."""
+    if isinstance(batch, FailedBatch):
+        raise DataError(batch.message)
+    return batch.batch if isinstance(batch, PatchedBatch) else batch
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -4,7 +4,6 @@ A batch is the same whichever worker makes it, in whichever order, before or aft
 sample's transforms draw from a seed hashed out of (seed, epoch, index). Used by base_data_loader.py alone.
 """
 
-import multiprocessing
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, Sampler, default_collate
+from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 
 from base.base_sampler import BaseSampler
+from base.workers import about_shared_memory
 from utils.errors import DataError
 from utils.seed import drawing_from, generator_for, seed_for
 
@@ -82,9 +82,9 @@ class KeyedDataset(Dataset[Any]):
         except DataError as error:
             return FailedBatch(str(error))
         except Exception as error:  # of anybody's transform; told in the process that trains
-            if multiprocessing.parent_process() is None:
+            if get_worker_info() is None:  # this is the process that trains: its own traceback says it best
                 raise
-            return FailedBatch(_in_one_line(error), traceback.format_exc())
+            return FailedBatch(about_shared_memory(error) or _in_one_line(error), traceback.format_exc())
 
     def _collated(self, keys: list[SampleKey]) -> Any:
         samples: list[Any] = []

@@ -10,11 +10,15 @@ import os
 import re
 import signal
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data._utils import signal_handling
 
 from utils.errors import LoaderError, TrainingError
 
@@ -23,7 +27,9 @@ _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _LEFT_TO_THE_TRAINER = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 # What torch raises in the middle of anything when one of its workers dies.
 _DIED = re.compile(r"DataLoader worker \(pid\(?s?\)? [0-9, ]+\) (?:is killed by signal: |exited unexpectedly)")
-_SHARED_MEMORY = ("shm", "No space left on device", "bus error", "Bus error")
+_SHARED_MEMORY_IS_FULL = (
+    "shared memory (/dev/shm) is full: fewer data_loader.args.num_workers or a smaller batch_size need less"
+)
 
 
 def prepare_worker(worker: int, *, is_child: bool) -> None:
@@ -36,24 +42,69 @@ def prepare_worker(worker: int, *, is_child: bool) -> None:
         worker: its number.
         is_child: of the trainer itself; under "forkserver" workers are children of a server, which ends with it.
     """
-    for name in _LEFT_TO_THE_TRAINER:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in _left_to_the_trainer():
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        parent = multiprocessing.parent_process()
-        if is_child and parent is not None and os.getppid() != parent.pid:
+        parent = os.getppid()
+        # Not SIGKILL: between two lines of Python no file in shared memory is half made.
+        signal.signal(signal.SIGHUP, lambda *_: os._exit(1) if os.getppid() != parent else None)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGHUP)
+        trainer = multiprocessing.parent_process()
+        if is_child and trainer is not None and parent != trainer.pid:
             os._exit(1)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _left_to_the_trainer())
     torch.set_num_threads(1)
 
 
-def end_by_force(workers: list[Any]) -> None:
+def _left_to_the_trainer() -> list[int]:
+    return [getattr(signal, name) for name in _LEFT_TO_THE_TRAINER if hasattr(signal, name)]
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keeps signals back while workers are started, which until `prepare_worker` would die of them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _left_to_the_trainer())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kill(batches: Any) -> None:
+    """Ends the workers of one of torch's iterators, and tells torch that it is no accident."""
+    if getattr(batches, "_worker_pids_set", False):
+        signal_handling._remove_worker_pids(id(batches))
+        batches._worker_pids_set = False
+    for worker in batches._workers:
+        worker.kill()
+        worker.join()
+        _remove_shared_memory(worker.pid)
+
+
+def _kill_if_alive(batches: weakref.ref[Any]) -> None:
+    alive = batches()
+    if alive is not None:
+        _kill(alive)
+
+
+def end_by_force(batches: Any) -> None:
     """Makes torch's and Python's own `terminate` a kill, since the workers ignore the milder signal."""
-    for worker in workers:
-        worker.terminate = worker.kill
-        popen = getattr(worker, "_popen", None)
-        if popen is not None:
-            popen.terminate = popen.kill
+    # By a weak reference: in a circle, torch's iterator would live on, and end in a worker that is forked later.
+    kill = partial(_kill_if_alive, weakref.ref(batches))
+    for worker in getattr(batches, "_workers", []):
+        for owner in (worker, getattr(worker, "_popen", None)):
+            if owner is not None:
+                owner.terminate = kill
+
+
+def _remove_shared_memory(pid: int) -> None:
+    """What a worker had begun to hand over when it was killed; torch removes a file's name right after making it."""
+    for path in Path("/dev/shm").glob(f"torch_{pid}_*"):
+        path.unlink(missing_ok=True)
 
 
 def explained(begin: Callable[[], Iterator[Any]], timeout_s: float) -> Iterator[Any]:
@@ -66,13 +117,11 @@ def explained(begin: Callable[[], Iterator[Any]], timeout_s: float) -> Iterator[
     Raises:
         LoaderError: a worker was killed, crashed, or hangs.
     """
-    workers: list[Any] = []
-    with _one_line(workers, timeout_s):
+    with _one_line(None, timeout_s), _signals_held():
         batches = begin()
-        workers += getattr(batches, "_workers", [])
-    end_by_force(workers)
+    end_by_force(batches)
     while True:
-        with _one_line(workers, timeout_s):
+        with _one_line(batches, timeout_s):
             batch = next(batches, _END)
         if batch is _END:
             return
@@ -80,21 +129,23 @@ def explained(begin: Callable[[], Iterator[Any]], timeout_s: float) -> Iterator[
 
 
 @contextmanager
-def _one_line(workers: list[Any], timeout_s: float) -> Iterator[None]:
+def _one_line(batches: Any, timeout_s: float) -> Iterator[None]:
+    workers = getattr(batches, "_workers", [])
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError, OSError) as error:
         if "timed out" in str(error):
-            for worker in workers:
-                worker.kill()
+            _kill(batches)
             raise LoaderError(
                 f"no batch came for {timeout_s:g} seconds: a data loader worker hangs, or the disk does "
                 f"(data_loader.args.loader_timeout)"
             ) from error
-        if any(text in str(error) for text in _SHARED_MEMORY):
-            raise LoaderError(_about_shared_memory()) from error
+        if line := about_shared_memory(error):
+            raise LoaderError(line) from error
         for number, worker in enumerate(workers):
             worker.join(1)  # its end may be noticed in the pipe before it is known to the system
+            if worker.exitcode is not None:
+                _remove_shared_memory(worker.pid)
             if worker.exitcode not in (None, 0):
                 raise LoaderError(f"data loader worker {number} {_how_it_ended(worker.exitcode)}") from error
         raise
@@ -131,11 +182,12 @@ def _how_it_ended(code: int) -> str:
         return f"ended by itself with exit code {code}"
     name = signal.Signals(-code).name
     if name == "SIGBUS":
-        return f"crashed (SIGBUS): {_about_shared_memory()}"
+        return f"crashed (SIGBUS): {_SHARED_MEMORY_IS_FULL}"
     if name == "SIGKILL":
         return f"was killed (SIGKILL){_LIKELY_MEMORY}"
     return f"crashed ({name}): a library met data that it cannot take; num_workers=0 shows where"
 
 
-def _about_shared_memory() -> str:
-    return "shared memory (/dev/shm) is full: fewer data_loader.args.num_workers or a smaller batch_size need less"
+def about_shared_memory(error: Exception) -> str:
+    """The line on shared memory that is used up, where that is what an error is about; else nothing."""
+    return _SHARED_MEMORY_IS_FULL if any(text in str(error) for text in ("/dev/shm", "shm_open", "bus error")) else ""

@@ -95,6 +95,7 @@ class ImageFiles(ImageData):
         """Some of the files."""
         view = super().subset(indices)
         view.paths = [self.paths[index] for index in indices.tolist()]
+        view.num_left_out = 0  # in which part they would be, nobody knows
         return view
 
 

@@ -54,6 +54,8 @@ def recorded(run: RunDir, words: Sequence[str], about: dict[str, Any], root: Pat
     }
     record = {"name": run.name, "run_id": run.run_id, "processes": [*before, entry]}
     _replace(path, record)
+    status = Status(run.models / "STATUS.json")
+    status.say("running", reason=None, to_continue=None)  # what an earlier process said is over
     state = "failed"
     try:
         yield

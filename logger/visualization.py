@@ -54,7 +54,7 @@ class TensorboardWriter:
     def __init__(self, log_dir: Path, epochs_done: int = 0):
         from torch.utils.tensorboard import SummaryWriter  # 0.5 to 1 s, and some runs want no TensorBoard
 
-        purge_step = epochs_done + 1 if epochs_done else None
+        purge_step = epochs_done + 1  # also in the first epoch, which a process may have ended before it was saved
         self.log_dir = log_dir
         self.writers = {part: SummaryWriter(str(log_dir / part), purge_step=purge_step) for part in ("train", "valid")}
         self.make_writer = SummaryWriter

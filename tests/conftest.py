@@ -106,3 +106,14 @@ def config_file(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def fault(record_property: Callable[[str, object], None]) -> Callable[[str, str], None]:
+    """`fault("F1", "seed 3")` says which fault of docs/reliability.md a test tries, and with which seed."""
+
+    def say(number: str, trial: str) -> None:
+        record_property("fault", number)
+        record_property("trial", trial)
+
+    return say

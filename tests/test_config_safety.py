@@ -20,9 +20,11 @@ import pytest
 import torch
 
 from parse_config import NESTED, ROOT, SECTIONS, ConfigParser
+from utils.checkpoint import DIGEST, FORMAT
 from utils.command_line import Parser
 from utils.config_table import check_allowed
 from utils.errors import CheckpointError, ConfigError, UserError
+from utils.plain import digest_of
 
 LIMIT_S = 30  # of processor time; each takes under 3 s on one slow core, and what this guards against takes minutes
 LIMIT_KB = 700_000  # beyond what torch takes
@@ -242,19 +244,23 @@ def whole(**sections):
 
 
 def checkpoint_of(config, **parts):
-    """What a stranger can put into a file that `weights_only=True` opens."""
-    return {
-        "format": 1,
+    """What a stranger can put into a file that `weights_only=True` opens, with the digest that goes with it."""
+    state = {
+        "format": FORMAT,
         "config": config,
         "offered": [],
         "classes": ["a", "b"],
         "run": {"name": "safe", "run_id": "20260101_000000"},
         "model": {},
-        "monitor": {"name": "val_loss", "bad_epochs": 0},
+        "monitor": {"name": "val_loss", "higher_is_better": False, "best": None, "best_epoch": None, "bad_epochs": 0},
         "input": {},
         "epochs_done": 1,
         "steps_done": 1,
     } | parts
+    try:
+        return state | {DIGEST: digest_of(state, max_bytes=100_000_000)}
+    except (TypeError, ValueError, RecursionError):  # then no digest is right
+        return state | {DIGEST: "0" * 64}
 
 
 def from_args(*words):
@@ -661,21 +667,24 @@ STRANGE = {
     "null for a key": lambda: {None: "a"},
     "a tuple for a key": lambda: {(1, 2): "a"},
 }
+# These have no digest, or none within the bounds, and are refused for that already.
+WITHOUT_DIGEST = ("a list in itself", "a billion laughs", "bytes", "a set", "complex", "a dtype", "a device")
 
 
-@pytest.mark.parametrize("make", STRANGE.values(), ids=STRANGE)
+@pytest.mark.parametrize("kind", STRANGE)
 @pytest.mark.parametrize("path", ["name", "optimizer", "trainer", "metrics.0", "optimizer.args.lr", "zzz", "arch.args"])
-def test_what_no_json_can_say_is_refused_in_a_checkpoint(make, path, tmp_path):
+def test_what_no_json_can_say_is_refused_in_a_checkpoint(kind, path, tmp_path):
     config = whole()
     *above, last = path.split(".")
     inside = config
     for key in above:
         inside = inside[int(key) if isinstance(inside, list) else key]
-    inside[int(last) if isinstance(inside, list) else last] = make()
+    inside[int(last) if isinstance(inside, list) else last] = STRANGE[kind]()
     torch.save(checkpoint_of(config), tmp_path / "stranger.pth")
 
     start = time.process_time()
-    with pytest.raises(CheckpointError, match="its config is") as caught:
+    reason = r"its digest differs" if kind in WITHOUT_DIGEST else "its config is"
+    with pytest.raises(CheckpointError, match=reason) as caught:
         from_args("-r", tmp_path / "stranger.pth")
 
     assert time.process_time() - start < LIMIT_S
@@ -701,7 +710,10 @@ def test_what_no_json_can_say_is_refused_in_a_checkpoint(make, path, tmp_path):
 def test_names_of_filled_in_values_that_are_none_are_refused_in_a_checkpoint(offered, tmp_path):
     torch.save(checkpoint_of(whole(), offered=[offered]), tmp_path / "stranger.pth")
 
-    with pytest.raises(CheckpointError, match="was filled in and is not in its config"):
+    reason = (
+        "was filled in and is not in its config" if isinstance(offered, str) else "incomplete, its 'offered.0' is a"
+    )
+    with pytest.raises(CheckpointError, match=reason):
         from_args("-r", tmp_path / "stranger.pth")
 
 

@@ -11,7 +11,9 @@ from utils.errors import (
     ConfigError,
     DataError,
     DeviceError,
+    LoaderError,
     OutputError,
+    TrainingError,
     UserError,
     coloured,
     exit_on_user_error,
@@ -27,13 +29,26 @@ def leave_with(error):
 
 
 def test_the_tree_at_the_top_of_the_file_is_the_tree_of_classes():
-    drawn = re.findall(r"[├└]── (\w+)", utils.errors.__doc__)
+    drawn = {}  # name of the class -> name of the one above it
+    above = ["UserError"]
+    for indent, name in re.findall(r"^ {4}([ │]*)[├└]── (\w+)", utils.errors.__doc__, re.MULTILINE):
+        depth = len(indent) // 4
+        above[depth + 1 :] = [name]
+        drawn[name] = above[depth]
 
     things = vars(utils.errors).values()
     classes = [thing for thing in things if isinstance(thing, type) and issubclass(thing, UserError)]
 
-    assert sorted(drawn) == sorted(cls.__name__ for cls in classes if cls is not UserError)
-    assert all(cls.__base__ is UserError for cls in classes if cls is not UserError)
+    assert drawn == {cls.__name__: cls.__base__.__name__ for cls in classes if cls is not UserError}
+    assert drawn["LoaderError"] == "TrainingError"
+
+
+@pytest.mark.parametrize("kind", [TrainingError, LoaderError])
+def test_a_run_that_broke_in_the_middle_leaves_with_1_because_nothing_was_mistyped(kind, capsys):
+    left = leave_with(kind("step 7: the loss is nan"))
+
+    assert left.code == 1
+    assert capsys.readouterr().err == "error: step 7: the loss is nan\n"
 
 
 @pytest.mark.parametrize("kind", [UserError, ConfigError, DataError, CheckpointError, DeviceError, OutputError])

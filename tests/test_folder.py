@@ -304,7 +304,7 @@ def test_truncated_image_stops_with_its_path_and_how_to_go_on(tree):
     ]
 
 
-def test_skipping_decodes_every_file_and_leaves_out_what_cannot_be_read_by_name(tree):
+def test_skipping_leaves_out_by_name_what_is_cut_and_keeps_what_only_decoding_would_show(tree):
     data_dir = tree("cat/a.jpg", "dog/b.jpg", content=JPEG)
     tree("cat/cut.jpg", content=JPEG[: len(JPEG) // 2])
     damaged = bytearray(encoded(size=(64, 64)))
@@ -313,9 +313,18 @@ def test_skipping_decodes_every_file_and_leaves_out_what_cannot_be_read_by_name(
 
     parts = read_parts(data_dir, FileRules(on_bad_image="skip"), training=True)
 
-    assert relative(parts.train, data_dir) == {"cat": ["cat/a.jpg"], "dog": ["dog/b.jpg"]}
-    assert parts.notes[0] == f"bad image left out: {data_dir}/cat/cut.jpg: truncated image"
-    assert parts.notes[1].startswith(f"bad image left out: {data_dir}/dog/inner.png: damaged image (")
+    assert relative(parts.train, data_dir) == {"cat": ["cat/a.jpg"], "dog": ["dog/b.jpg", "dog/inner.png"]}
+    assert parts.notes == [f"bad image left out: {data_dir}/cat/cut.jpg: truncated image"]
+    assert parts.train.num_left_out == 1
+    assert parts.train.skips_bad
+    with pytest.raises(DataError, match=r"dog/inner\.png: damaged image \("):
+        parts.train.pixels(2)
+
+
+def test_without_skipping_nothing_is_passed_over_later_either(tree):
+    parts = read_parts(tree("cat/a.png", "dog/b.png"), FileRules(on_bad_image="error"), training=True)
+
+    assert (parts.train.skips_bad, parts.train.num_left_out) == (False, 0)
 
 
 def test_class_that_loses_all_its_images_to_skipping_is_named_and_a_part_that_does_is_refused(tree):

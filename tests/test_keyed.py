@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 from base.base_sampler import BaseSampler, RandomSampler, SequentialSampler
-from base.keyed import FailedBatch, KeyedBatches, KeyedDataset
+from base.keyed import MAX_REPLACEMENTS, FailedBatch, KeyedBatches, KeyedDataset, PatchedBatch
 from utils.errors import DataError
 from utils.seed import seed_for
 
@@ -271,3 +271,94 @@ def test_another_error_of_a_collate_function_is_its_own():
 
     with pytest.raises(RuntimeError, match="a mistake in code"):
         KeyedDataset(Drawing(), broken, 0).__getitems__([(0, 1), (0, 2)])
+
+
+# --- samples that cannot be read ---------------------------------------------------------------------------------
+
+
+class Spoilt:
+    """Ten samples, each its own index; some cannot be read."""
+
+    skips_bad = True
+
+    def __init__(self, *bad):
+        self.bad = bad
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        if index in self.bad:
+            raise DataError(f"{index}.png: damaged")
+        return torch.tensor([float(index)]), index
+
+
+def spoilt(*bad, part=range(10), seed=1):
+    return KeyedDataset(Spoilt(*bad), default_collate, seed, None if part is None else torch.tensor(list(part)))
+
+
+# Computed apart from the project, with hashlib: blake2b of (1, *key, attempt) under "replace", halved, modulo 10.
+@pytest.mark.parametrize(("key", "other"), [((0, 4), 0), ((1, 4), 0), ((3, 7), 1), ((3, 7, 2), 2)])
+def test_a_replacement_is_drawn_by_the_key_of_the_bad_one_and_never_changes(key, other):
+    dataset = spoilt(key[1])
+
+    batch = dataset.__getitems__([key])
+
+    assert batch.batch[1].tolist() == [other]
+    assert batch.bad == [(key[1], f"{key[1]}.png: damaged")]
+
+
+def test_a_replacement_that_is_bad_is_replaced_by_the_next_of_the_same_key():
+    batch = spoilt(4, 0, part=[*range(4), 0, *range(5, 10)]).__getitems__([(0, 4), (0, 5)])
+
+    # The first draw of (0, 4) is position 0, the second position 4, where the part has sample 0 again.
+    assert seed_for(1, "replace", 0, 4, 3) % 10 not in (0, 4)
+    assert batch.batch[1].tolist() == [seed_for(1, "replace", 0, 4, 3) % 10, 5]
+    assert [index for index, _ in batch.bad] == [4, 0, 0]
+
+
+def test_replacements_come_from_the_part_only():
+    drawn = {int(spoilt(5, part=[2, 3, 8]).__getitems__([(epoch, 5)]).batch[1]) for epoch in range(30)}
+
+    assert drawn == {2, 3, 8}
+
+
+def test_a_replacement_draws_what_the_bad_one_would_have_drawn():
+    class Drawn(Spoilt):
+        def __getitem__(self, index):
+            return torch.rand(2), super().__getitem__(index)[1]
+
+    batch = KeyedDataset(Drawn(4), default_collate, 1, torch.arange(10)).__getitems__([(0, 4)])
+
+    expected = torch.rand(2, generator=torch.Generator().manual_seed(seed_for(1, "sample", 0, 4)))
+    assert torch.equal(batch.batch[0][0], expected)
+
+
+def test_without_a_part_bad_samples_are_left_out():
+    batch = spoilt(4, 6, part=None).__getitems__([(0, 4), (0, 5), (0, 6), (0, 7)])
+
+    assert batch.batch[1].tolist() == [5, 7]
+    assert [index for index, _ in batch.bad] == [4, 6]
+
+
+def test_of_a_batch_of_bad_samples_nothing_is_left_without_a_part():
+    assert spoilt(4, part=None).__getitems__([(0, 4)]) == PatchedBatch(None, [(4, "4.png: damaged")])
+
+
+def test_good_batches_are_not_wrapped():
+    assert not isinstance(spoilt().__getitems__([(0, 4)]), PatchedBatch)
+
+
+def test_where_all_are_bad_it_gives_up_after_as_many_draws_as_are_no_chance():
+    batch = spoilt(*range(10)).__getitems__([(0, 4)])
+
+    assert MAX_REPLACEMENTS == 8
+    assert isinstance(batch, FailedBatch)
+    assert batch.message.endswith(".png: damaged\n  the 8 images drawn before it cannot be read either")
+
+
+def test_a_data_set_that_does_not_skip_fails_the_batch():
+    dataset = spoilt(4)
+    dataset.dataset.skips_bad = False
+
+    assert dataset.__getitems__([(0, 5), (0, 4)]) == FailedBatch("4.png: damaged")

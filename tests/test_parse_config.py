@@ -31,7 +31,7 @@ def parameters():
 def test_a_whole_config_is_taken_and_told_back_as_it_was_written():
     config = ConfigParser(whole())
 
-    assert config.resolved == whole() | {"device": "auto", "n_gpu": 1, "weights_file": None}
+    assert config.resolved == whole() | {"device": "auto", "n_gpu": 1, "deterministic": False, "weights_file": None}
     assert config["name"] == "digits"
     assert config["optimizer"]["args"]["lr"] == 0.1
 

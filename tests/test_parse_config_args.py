@@ -16,6 +16,7 @@ from utils.command_line import CustomArgs, Parser
 from utils.config_file import parse_json_text
 from utils.config_tree import ABSENT
 from utils.errors import CheckpointError, ConfigError, exit_on_user_error
+from utils.monitor import Monitor
 
 FLAGS = [
     CustomArgs(["--lr"], float, "optimizer.args.lr"),
@@ -224,7 +225,8 @@ def saved(folder, config, offered):
     """The path of a checkpoint of a run that has not learnt anything."""
     path = folder / "last.pth"
     passport = {"config": config, "offered": offered, "classes": ["a"], "run": {"name": "digits", "run_id": "1"}}
-    save_checkpoint(path, {**passport, "model": {}, "monitor": {}, "epochs_done": 1, "steps_done": 8})
+    monitor = Monitor(None, False, None).state_dict()
+    save_checkpoint(path, {**passport, "model": {}, "monitor": monitor, "epochs_done": 1, "steps_done": 8})
     return str(path)
 
 

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -179,3 +181,80 @@ def test_newest_run_without_such_a_file_leaves_none_of_an_older_one(tmp_path):
 
     assert not (tmp_path / "models/best.pth").exists()
     assert (old.models / "best.pth").read_text() == "old"
+
+
+# --- one process at a time ---------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from logger.run_dir import RunDir
+from logger.status import Status
+
+run = RunDir(Path(sys.argv[1]), "digits", "1")
+with run.locked():
+    Status(run.models / "STATUS.json").say("running")
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def held(tmp_path):
+    """A run, and another process that is at work on it until its standard input is closed."""
+    run = RunDir(tmp_path, "digits", "1")
+    run.reopen()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        cwd=Path(__file__).resolve().parent.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout.readline() == "locked\n"
+    yield run, holder
+    holder.kill()
+    holder.communicate()
+
+
+def test_a_run_that_another_process_writes_is_refused_with_that_process(held):
+    run, holder = held
+
+    with pytest.raises(OutputError) as caught, run.locked():
+        pytest.fail("two processes would write one run")
+
+    assert str(caught.value) == f"{run.models}: in use by process {holder.pid}"
+
+
+@pytest.mark.parametrize("end", ["kill", "leave"])
+def test_a_run_is_free_when_the_other_process_ends_however_it_ends(held, end):
+    run, holder = held
+    if end == "kill":
+        holder.kill()
+    holder.communicate()
+
+    with run.locked():
+        entered = True
+
+    assert entered
+
+
+def test_a_run_is_free_after_an_error_and_other_runs_always_are(tmp_path):
+    run, other = RunDir(tmp_path, "digits", "1"), RunDir(tmp_path, "digits", "2")
+    run.reopen()
+    other.reopen()
+
+    with pytest.raises(KeyError), run.locked(), other.locked():
+        raise KeyError
+
+    with run.locked(), pytest.raises(OutputError, match="in use by process unknown"), run.locked():
+        pass
+
+
+def test_a_folder_that_cannot_hold_the_lock_is_an_output_error(tmp_path):
+    run = RunDir(tmp_path, "digits", "1")
+    run.reopen()
+    (run.models / ".lock").mkdir()
+
+    with pytest.raises(OutputError, match=r"cannot write \("), run.locked():
+        pass

@@ -64,7 +64,7 @@ def test_what_may_be_left_out_is_filled_in():
     plans, _, _ = planned(config)
 
     filled_in = {key: config[key] for key in config.keys() - whole().keys()}
-    assert filled_in == {"seed": 123, "device": "auto", "n_gpu": 1, "weights_file": None}
+    assert filled_in == {"seed": 123, "device": "auto", "n_gpu": 1, "deterministic": False, "weights_file": None}
     assert config["lr_scheduler"] is None
     assert "lr_scheduler" not in plans
 
@@ -109,7 +109,10 @@ def test_an_empty_config_is_missing_everything():
     [
         ("optimzer", "optimzer: unknown key. Did you mean 'optimizer'?"),
         ("n_gpus", "n_gpus: unknown key. Did you mean 'n_gpu'?"),
-        ("xyz", "xyz: unknown key. It takes: name, seed, device, n_gpu, arch, weights_file, data_loader, optimizer, "),
+        (
+            "xyz",
+            "xyz: unknown key. It takes: name, seed, device, n_gpu, deterministic, arch, weights_file, data_loader, ",
+        ),
         ("arch.arg", "arch.arg: unknown key. Did you mean 'args'?"),
         ("arch.args.hidden_width", "arch.args.hidden_width: MLP has no 'hidden_width'. Did you mean 'hidden_widths'?"),
         (

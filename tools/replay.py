@@ -5,6 +5,7 @@ from the seed and the number of the step. It is reached from the newest checkpoi
 folders that are thrown away.
 """
 
+import contextlib
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -77,6 +78,8 @@ def main(words: Sequence[str] | None = None, command: Command | None = None) -> 
 def checkpoint_before(asked: Path, step: int) -> Path:
     """The newest checkpoint of the same run in which the step is not yet done, the one that was asked for if possible.
 
+    Others are passed over where they are damaged.
+
     Raises:
         CheckpointError: there is none.
     """
@@ -84,8 +87,12 @@ def checkpoint_before(asked: Path, step: int) -> Path:
         return asked
     checkpoints = Checkpoints(asked.resolve().parent)
     paths = [path for path in (checkpoints.best, *checkpoints.numbered().values()) if path.exists()]
-    states = [(load_checkpoint(path), path) for path in paths]
-    before = [(position_of(state), path) for state, path in states if state["steps_done"] < step]
+    before = []
+    for path in paths:
+        with contextlib.suppress(CheckpointError):
+            state = load_checkpoint(path)
+            if state["steps_done"] < step:
+                before.append((position_of(state), path))
     if not before:
         raise CheckpointError(f"{asked}: step {step} is done already, and no older checkpoint of the run is kept")
     return max(before, key=lambda pair: pair[0])[1]
@@ -119,7 +126,7 @@ def look_at(trainer: Trainer, step: int, found: dict[str, str]) -> None:
 
 
 def _forward_and_back(trainer: Trainer, group: list[Batch]) -> dict[str, str]:
-    """Losses and gradient of a step with all their digits, and the first layer that gives numbers that are not finite."""
+    """Losses and gradient of a step with all their digits, and the first layer whose output is not finite."""
     strange: list[str] = []
 
     def note(name: str) -> object:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from logger.progress import Progress
+from utils.errors import DataError
 
 Observer = Callable[[torch.Tensor, torch.Tensor], None]
 
@@ -99,6 +100,9 @@ def evaluate(
         metrics: a MetricSet, see model/metric.py; is reset first.
         to_input: see `PixelsToInput`.
         observer: is shown logits_NK and targets_N of each batch.
+
+    Raises:
+        DataError: not one image could be read.
     """
     network.eval()
     device = to_input.device  # type: ignore[attr-defined]
@@ -124,6 +128,8 @@ def evaluate(
             observer(logits_NK, targets_N)
         progress.step(lambda: {"loss": f"{loss.compute():.4g}"})
     progress.close()
-    counts = counts_3K.tolist() if counts_3K is not None else [[0], [0], [0]]
+    if counts_3K is None:
+        raise DataError("no image to judge: not one of them can be read")
+    counts = counts_3K.tolist()
     scores = {"loss": loss.compute(), **metrics.compute()}
     return Evaluation(scores, sum(counts[1]), sum(counts[2]), counts[0], counts[1])

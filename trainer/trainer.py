@@ -3,7 +3,8 @@
 import logging
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
@@ -64,13 +65,14 @@ class Trainer(BaseTrainer):
             loss.reset()
             metrics.reset()
         progress = Progress(self.len_epoch - self.batches_done, f"epoch {epoch}/{self.options.epochs}")
-        batches = self._batches(epoch, self.batches_done)
-        while group := list(islice(batches, self.options.accumulate_steps)):
-            self._step(group, loss, metrics)
-            self.batches_done += len(group)
-            for _ in group:
-                progress.step(lambda: self._running(loss, started_s, progress))
-            self._step_done()
+        # Closed here, because the traceback of what ends an epoch early would keep the loader's workers alive.
+        with closing(self._batches(epoch, self.batches_done)) as batches:
+            while group := list(islice(batches, self.options.accumulate_steps)):
+                self._step(group, loss, metrics)
+                self.batches_done += len(group)
+                for _ in group:
+                    progress.step(lambda: self._running(loss, started_s, progress))
+                self._step_done()
         progress.close()
         self.wait_share = self.wait_s / (time.perf_counter() - started_s)
         return {"loss": loss.compute(), **metrics.compute()}
@@ -134,7 +136,8 @@ class Trainer(BaseTrainer):
         if self.valid_loader is None:
             return {}
         if epoch == 1:
-            self.recorder.images("valid", next(iter(self.valid_loader))[0])
+            for images, _ in islice(self.valid_loader, 1):
+                self.recorder.images("valid", images)
         self.last_evaluation = evaluate(
             self.network,
             self.valid_loader,
@@ -164,7 +167,7 @@ class Trainer(BaseTrainer):
             self.train_loss.load_state_dict(progress["loss"])
             self.learner.train_metrics.load_state_dict(progress["metrics"])
 
-    def _batches(self, epoch: int, batches_done: int = 0) -> Iterator[Batch]:
+    def _batches(self, epoch: int, batches_done: int = 0) -> Generator[Batch]:
         """`len_epoch` batches but those that are done: the images are gone through again and again, without a seam."""
         position, end = (epoch - 1) * self.len_epoch + batches_done, epoch * self.len_epoch
         while position < end:
