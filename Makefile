@@ -1,5 +1,5 @@
 # Short names for what one does often. `make help` lists them.
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test faults check format clean
 .DEFAULT_GOAL := help
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
@@ -20,6 +20,11 @@ demo: setup  ## draw the demo set, train on it, test the best checkpoint
 
 test: setup  ## all tests
 	$(PYTHON) -m pytest
+
+faults: setup  ## kill, stop and starve runs, each fault many times (half an hour), and write docs/reliability.md
+	FAULTS=full $(PYTHON) -m pytest -n auto -p tests.fault_table tests/test_faults.py tests/test_broken_variants.py \
+		tests/test_checkpoint.py tests/test_checkpoints.py tests/test_durable_file.py tests/test_continuation.py \
+		tests/test_resume.py tests/test_skipped.py tests/test_decode.py tests/test_security.py
 
 check: setup  ## linters and types, as in CI
 	$(PYTHON) -m ruff check .

@@ -1,13 +1,16 @@
 """The checkpoints of one run: their names, which are kept, which is the newest whole one, and going back."""
 
 import logging
+from contextlib import suppress
 
 import pytest
 import torch
 
 from base.checkpoints import KEPT_WITHIN_EPOCH, Checkpoints, position_of
+from tests import disk_faults
 from tests.small_checkpoint import names_in, tiny_state
 from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.durable_file import remove_leftovers
 from utils.errors import CheckpointError
 
 
@@ -270,3 +273,37 @@ def test_a_file_with_the_name_of_the_best_epoch_that_holds_another_is_not_taken_
     checkpoints.go_on_from(state_at(3), 2)
 
     assert not checkpoints.best.exists()
+
+
+def five_saves(folder, acknowledged):
+    """Ends of epochs and steps within them, with rotation and another best one; says after each that it is done."""
+    checkpoints = Checkpoints(folder, keep=2)
+    for number, (epochs, steps, improved) in enumerate([(0, 0, 0), (1, 0, 1), (1, 3, 0), (2, 0, 0), (3, 0, 1)]):
+        within = {"progress": {"batches_done": 1, "loss": {}, "time_s": 0.0, "lr": None}} if steps else {}
+        state = tiny_state(float(number)) | {"epochs_done": epochs, "steps_done": 2 * epochs + steps} | within
+        checkpoints.save(state, improved=bool(improved))
+        acknowledged.append(number)
+
+
+def test_a_process_that_dies_at_any_operation_of_any_save_loses_nothing_that_was_saved(tmp_path, fault):
+    five_saves_in = tmp_path / "whole"
+    five_saves_in.mkdir()
+    with disk_faults.recording() as disk:
+        five_saves(five_saves_in, [])
+    fault("F3, five saves", f"{len(disk.operations)} operations")
+
+    for operation in range(len(disk.operations)):
+        folder, acknowledged = tmp_path / str(operation), []
+        folder.mkdir()
+        with suppress(disk_faults.Died), disk_faults.dying_at(operation):
+            five_saves(folder, acknowledged)
+
+        remove_leftovers(folder)
+        whole = {path.name: load_checkpoint(path) for path in folder.glob("*.pth")}
+        newest = Checkpoints(folder).newest_valid()[1]["model"]["w"][0] if whole else -1
+        assert newest >= (acknowledged[-1] if acknowledged else -1), operation
+        assert list(folder.glob(".*.tmp")) == []
+        if len(acknowledged) >= 2:
+            assert whole["best.pth"]["epochs_done"] in (1, 3), operation
+            if len(acknowledged) < 5 and newest < 4:
+                assert whole["best.pth"]["epochs_done"] == 1, operation
