@@ -93,13 +93,13 @@ def repeated(server, config_file, config, folder, interrupt, name, **options):
 @pytest.mark.parametrize("seed", range(trials(2, 100)))
 def test_killed_at_any_instant_any_number_of_times(seed, server, config, config_file, place, undisturbed, fault):
     expected, took_s = undisturbed
-    workers = f"data_loader.args.num_workers={seed % 2 * 2}"
+    config["data_loader"]["args"]["num_workers"] = seed % 2 * 2
     fault("F1", f"seed {seed}")
 
     interrupt = at_random(seed, took_s)
     ends, found = repeated(server, config_file, config, place, interrupt, "killed")
 
-    assert found == expected, workers
+    assert found == expected
     assert {code for code, _ in ends} <= {0, -signal.SIGKILL}
 
 
