@@ -17,7 +17,7 @@ from base.training_parts import Learner, RunContext, TrainerOptions
 from logger.recorder import EpochRecord
 from logger.status import Status
 from utils.config_tree import suggest
-from utils.errors import CheckpointError, ConfigError
+from utils.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from utils.monitor import Monitor
 from utils.plain import digest_of
 from utils.seed import global_rng_state, restore_global_rng
@@ -217,10 +217,13 @@ class BaseTrainer(ABC):
         """Commits where the run stands, under all names that it has.
 
         Raises:
-            TrainingError: it holds a number that is not finite; what was saved before stays.
+            TrainingError: it cannot be written, or holds a number that is not finite; what was saved before stays.
         """
         self._require_finite()
-        self.checkpoints.save(self.state_dict(), improved=improved)
+        try:
+            self.checkpoints.save(self.state_dict(), improved=improved)
+        except OutputError as error:
+            raise TrainingError(f"{error}, with {self.epochs_saved} epochs") from error
         self.epochs_saved, self.saved_s = self.epochs_done, time.monotonic()
         self.status.say("running", epochs_done=self.epochs_done, steps_done=self.steps_done)
         for name in ("last.pth", "best.pth"):
