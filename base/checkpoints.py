@@ -52,14 +52,19 @@ class Checkpoints:
             OutputError: it cannot be written; what was saved before is whole.
         """
         save_checkpoint(self.last, state)
-        epochs, steps = position_of(state)
         if improved:
             link(self.last, self.best)
+        numbered = self._numbered_name(position_of(state))
+        if numbered is not None:
+            link(self.last, numbered)
+        self._forget_old(position_of(state))
+
+    def _numbered_name(self, position: Position) -> Path | None:
+        """Where a state of this position is kept besides last.pth; None where it is not."""
+        epochs, steps = position
         if steps:
-            link(self.last, self.folder / f"checkpoint-epoch{epochs + 1}-step{steps}.pth")
-        elif epochs and epochs % self.period == 0:
-            link(self.last, self.folder / f"checkpoint-epoch{epochs}.pth")
-        self._forget_old((epochs, steps))
+            return self.folder / f"checkpoint-epoch{epochs + 1}-step{steps}.pth"
+        return self.folder / f"checkpoint-epoch{epochs}.pth" if epochs and epochs % self.period == 0 else None
 
     def _forget_old(self, now: Position) -> None:
         """Only numbered ones up to now: those of a future that is trained anew are nobody's to remove."""
@@ -113,6 +118,9 @@ class Checkpoints:
             if position > now:
                 self._set_aside(path, now)
         self._match_best(best_epoch, now)
+        numbered = self._numbered_name(now)  # missing where a process was killed just before it was linked
+        if numbered is not None and not numbered.exists() and _stands_at(self.last, now):
+            link(self.last, numbered)
 
     def _match_best(self, best_epoch: int | None, now: Position) -> None:
         """A process that was killed between its last.pth and its best.pth leaves a best.pth of the past."""
@@ -127,7 +135,7 @@ class Checkpoints:
         if best_epoch is None or found == best_epoch:
             return
         for source in (self.folder / f"checkpoint-epoch{best_epoch}.pth", self.last):
-            if source.exists() and _holds_end_of(source, best_epoch):
+            if _stands_at(source, (best_epoch, 0)):
                 link(source, self.best)
                 return
         log.warning(f"warning: {self.folder}: the best one, of epoch {best_epoch}, is nowhere whole any more")
@@ -143,8 +151,8 @@ def position_of(state: Mapping[str, Any]) -> Position:
     return state["epochs_done"], state["steps_done"] if state.get("progress") is not None else 0
 
 
-def _holds_end_of(path: Path, epoch: int) -> bool:
+def _stands_at(path: Path, position: Position) -> bool:
     try:
-        return position_of(load_checkpoint(path)) == (epoch, 0)
+        return path.exists() and position_of(load_checkpoint(path)) == position
     except CheckpointError:
         return False

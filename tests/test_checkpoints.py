@@ -307,3 +307,13 @@ def test_a_process_that_dies_at_any_operation_of_any_save_loses_nothing_that_was
             assert whole["best.pth"]["epochs_done"] in (1, 3), operation
             if len(acknowledged) < 5 and newest < 4:
                 assert whole["best.pth"]["epochs_done"] == 1, operation
+
+
+def test_a_numbered_one_that_a_kill_left_out_is_linked_when_the_run_goes_on(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state_at(1))
+    (tmp_path / "checkpoint-epoch1.pth").unlink()
+
+    checkpoints.go_on_from(load_checkpoint(tmp_path / "last.pth"), None)
+
+    assert load_checkpoint(tmp_path / "checkpoint-epoch1.pth")["epochs_done"] == 1

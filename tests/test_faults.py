@@ -148,7 +148,7 @@ SIGNALS = trials(
 
 
 @pytest.mark.parametrize(
-    ("number", "to", "seed"), [(number, to, seed) for number, to, count in SIGNALS for seed in range(count)]
+    ("number", "to", "seed"), [(number, to, seed) for number, to, count in SIGNALS for seed in range(trials(1, count))]
 )
 def test_stopped_by_a_signal_at_any_instant(number, to, seed, server, config, config_file, place, undisturbed, fault):
     expected, took_s = undisturbed
@@ -235,7 +235,7 @@ FEW = ("SIGBUS", "exit", "shm")
     ("how", "seed"),
     trials(
         [("SIGKILL", 0), ("hang", 1), ("raise", 2)],
-        [(how, seed) for how in FAILURES for seed in range(5 if how in FEW else 20)],
+        [(how, seed) for how in FAILURES for seed in range(trials(1, 5 if how in FEW else 20))],
     ),
 )
 def test_a_worker_that_fails_is_one_line_and_the_run_can_go_on(how, seed, start, place, undisturbed, fault):
