@@ -187,7 +187,10 @@ class ConfigParser:
         """
         if self.resume is None or self.file_stat is None:
             return
-        now = self.resume.stat()
+        try:
+            now = self.resume.stat()
+        except OSError as error:
+            raise CheckpointError(f"{self.resume}: was taken away meanwhile ({error.strerror})") from None
         if (now.st_ino, now.st_mtime_ns, now.st_size) != tuple(
             getattr(self.file_stat, name) for name in ("st_ino", "st_mtime_ns", "st_size")
         ):

@@ -45,6 +45,7 @@ from torch import nn
 from base.base_data_loader import BaseDataLoader
 from base.base_model import count_trainable
 from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, checked_monitor, score_names
+from base.checkpoints import Checkpoints
 from base.continuation import (
     data_changes,
     numerics_changes,
@@ -57,6 +58,7 @@ from logger.logger import IN_FILE_ONLY, close_log, open_log
 from logger.recorder import Recorder
 from logger.run_dir import RunDir
 from logger.run_record import recorded
+from logger.status import Status
 from logger.summary import aligned, data_in_words, first_lines, last_lines, save_run_files, shown, versions
 from model.check import check_batch_of_one, check_judges, check_model, choose_layout
 from model.pretrained import load_weights
@@ -219,11 +221,31 @@ def has_finished(config: ConfigParser) -> bool:
         CheckpointError: a run that is done was named.
     """
     message = why_finished(config)
+    if message:
+        mend(config)
     if message and config.args.is_auto:
         sys.stdout.write(message + "\n")
     elif message:
         raise CheckpointError(message)
     return bool(message)
+
+
+def mend(config: ConfigParser) -> None:
+    """Does what a process that was killed in its very last save of a run had left to do."""
+    if config.checkpoint is None or config.resume is None:
+        return
+    run = RunDir.of_checkpoint(config.resume, config.trainer_options.save_dir, **config.checkpoint["run"])
+    options, status = config.trainer_options, Status(run.models / "STATUS.json")
+    checkpoints = Checkpoints(run.models, period=options.save_period, keep=options.keep_checkpoints)
+    if (status.facts.get("state") == "finished" and checkpoints.best.exists()) or not checkpoints.is_last(
+        config.checkpoint
+    ):
+        return
+    with run.locked():
+        checkpoints.go_on_from(config.checkpoint, config.checkpoint["monitor"]["best_epoch"])
+        run.publish("last.pth")
+        run.publish("best.pth")
+        status.say("finished", reason="finished", to_continue=None)
 
 
 def build_model(config: ConfigParser, train_loader: BaseDataLoader) -> tuple[nn.Module, dict[str, str], list[str]]:

@@ -43,6 +43,7 @@ class BaseTrainer(ABC):
         self.epoch_time_s = 0.0  # of the running epoch, in processes before this one
         self.epoch_lr: float | None = None  # at the beginning of the running epoch
         self.epoch_started_s, self.saved_s = time.perf_counter(), time.monotonic()
+        self.is_last_saved = True  # whether last.pth holds what this process begins with
         self.stop = context.stop
         self.status = Status(self.models_dir / "STATUS.json")
         self.checkpoints = Checkpoints(self.models_dir, period=options.save_period, keep=options.keep_checkpoints)
@@ -65,8 +66,8 @@ class BaseTrainer(ABC):
         try:
             self.stop.limit(self.options.max_minutes)
             self.stop.phase = "training"
-            if self.steps_done == 0:
-                self._save()  # a run that is killed in the first epoch can be continued too
+            if self.steps_done == 0 or not self.is_last_saved:
+                self._save()  # a run that is killed before its first save can be continued too
             for epoch in range(self.epochs_done + 1, self.options.epochs + 1):
                 self._one_epoch(epoch)
                 if self.monitor.exhausted:
@@ -220,14 +221,15 @@ class BaseTrainer(ABC):
             TrainingError: it cannot be written, or holds a number that is not finite; what was saved before stays.
         """
         self._require_finite()
+        saved = self.epochs_saved
         try:
             self.checkpoints.save(self.state_dict(), improved=improved)
+            self.epochs_saved, self.saved_s = self.epochs_done, time.monotonic()
+            self.status.say("running", epochs_done=self.epochs_done, steps_done=self.steps_done)
+            for name in ("last.pth", "best.pth"):
+                self.recorder.run.publish(name)
         except OutputError as error:
-            raise TrainingError(f"{error}, with {self.epochs_saved} epochs") from error
-        self.epochs_saved, self.saved_s = self.epochs_done, time.monotonic()
-        self.status.say("running", epochs_done=self.epochs_done, steps_done=self.steps_done)
-        for name in ("last.pth", "best.pth"):
-            self.recorder.run.publish(name)
+            raise TrainingError(f"{error} ({saved} epochs were saved before)") from error
 
     def _require_finite(self) -> None:  # noqa: B027  nothing is promised
         """Raises where the state must not be saved."""
@@ -250,8 +252,10 @@ class BaseTrainer(ABC):
             CheckpointError: the state does not fit these objects.
         """
         changed, progress = list(changed or []), state.get("progress")
-        if has_new_data and progress is not None:  # the schedule goes back to the beginning of the epoch as well
-            changed, progress = [*changed, "lr_scheduler"], None
+        if has_new_data and progress is not None:
+            # A schedule by steps goes back to the beginning of the epoch as well.
+            by_step = getattr(self.learner.schedule, "interval", None) == "step"
+            changed, progress = [*changed, *(["lr_scheduler"] if by_step else [])], None
         if progress is not None:
             _require_same_batches(changed, state["epochs_done"])
         fresh_groups = [dict(group) for group in self.learner.optimizer.param_groups]
@@ -266,8 +270,11 @@ class BaseTrainer(ABC):
         if new_settings:
             for group, fresh in zip(self.learner.optimizer.param_groups, fresh_groups, strict=True):
                 group.update({key: value for key, value in fresh.items() if key != "params"})
-            steps = self.steps_done if progress is not None else self.epochs_done * self.steps_per_epoch
-            self.learner.schedule.replay(self.epochs_done, steps)
+            # In steps as they are now, which another batch size may have made fewer.
+            in_epoch = -(-progress["batches_done"] // self.options.accumulate_steps) if progress is not None else 0
+            steps = self.epochs_done * self.steps_per_epoch + in_epoch
+            with _fitting("schedule"):
+                self.learner.schedule.replay(self.epochs_done, steps)
             self.steps_done = steps if has_new_data else self.steps_done
         if progress is not None:
             with _fitting("progress"):
@@ -275,6 +282,7 @@ class BaseTrainer(ABC):
             self.epoch_time_s, self.epoch_lr = progress["time_s"], progress["lr"]
         with _fitting("rng"):
             restore_global_rng(state["rng"], self.context.devices)
+        self.is_last_saved = not changed and self.checkpoints.is_last(state)
         self.checkpoints.go_on_from(state, self.monitor.best_epoch)
 
 

@@ -94,14 +94,26 @@ class Checkpoints:
             CheckpointError: there is none; says what is wrong with each.
         """
         damaged: list[str] = []
+        whole: list[tuple[Position, Path, dict[str, Any]]] = []
         for path in (self.last, *reversed(self.numbered().values()), self.best):
-            if path.exists():
+            # A numbered one says by its name that it is older than what was found already.
+            if path.exists() and not (whole and path != self.best):
                 try:
-                    return path, load_checkpoint(path), damaged
+                    state = load_checkpoint(path)
+                    whole.append((position_of(state), path, state))
                 except CheckpointError as error:
                     damaged.append(str(error))
+            if whole and whole[0][1] == self.last:
+                break
+        if whole:
+            _, path, state = max(whole, key=lambda one: one[0])
+            return path, state, damaged
         found = "\n  ".join(damaged)
         raise CheckpointError(f"{self.folder}: no checkpoint" + (f" that can be used\n  {found}" if damaged else ""))
+
+    def is_last(self, state: Mapping[str, Any]) -> bool:
+        """Whether last.pth stands where a state does."""
+        return _stands_at(self.last, position_of(state))
 
     def go_on_from(self, state: Mapping[str, Any], best_epoch: int | None) -> None:
         """Makes the folder that of the history that is continued.
@@ -141,7 +153,10 @@ class Checkpoints:
         log.warning(f"warning: {self.folder}: the best one, of epoch {best_epoch}, is nowhere whole any more")
 
     def _set_aside(self, path: Path, now: Position) -> None:
-        aside = path.with_name(f"{path.stem}-before-going-back-to-epoch{now[0]}.pth")
+        aside, number = path.with_name(f"{path.stem}-before-going-back-to-epoch{now[0]}.pth"), 1
+        while aside.exists():
+            number += 1
+            aside = path.with_name(f"{path.stem}-before-going-back-to-epoch{now[0]}-{number}.pth")
         path.rename(aside)
         log.info(f"going back to epoch {now[0]}: {path.name} is kept as {aside.name}")
 

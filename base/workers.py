@@ -134,7 +134,7 @@ def _one_line(batches: Any, timeout_s: float) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError, OSError) as error:
-        if "timed out" in str(error):
+        if workers and "timed out" in str(error):
             _kill(batches)
             raise LoaderError(
                 f"no batch came for {timeout_s:g} seconds: a data loader worker hangs, or the disk does "

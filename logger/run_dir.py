@@ -90,7 +90,7 @@ class RunDir:
             path.parent
             for one in names
             if is_folder_name(one) and (save_dir / "models" / one).is_dir()
-            for path in (save_dir / "models" / one).glob("*/last.pth")
+            for path in (save_dir / "models" / one).glob("*/*.pth")
         ]
         if not with_checkpoints:
             return None

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def recorded(run: RunDir, words: Sequence[str], about: dict[str, Any], root: Pat
     record = {"name": run.name, "run_id": run.run_id, "processes": [*before, entry]}
     _replace(path, record)
     status = Status(run.models / "STATUS.json")
-    status.say("running", reason=None, to_continue=None)  # what an earlier process said is over
+    status.say("running", reason=None, to_continue=None, digests=None)  # what an earlier process said is over
     state = "failed"
     try:
         yield
@@ -69,10 +69,13 @@ def recorded(run: RunDir, words: Sequence[str], about: dict[str, Any], root: Pat
         raise
     finally:
         entry["ended"] = _now()
-        _replace(path, record)
         can_go_on = state != "finished" and (run.models / "last.pth").exists()
         command = run.command_to_continue if can_go_on else None
-        Status(run.models / "STATUS.json").say(state, reason=entry["outcome"], to_continue=command)
+        # On a full disk what ended the run says more than that this cannot be written either.
+        with suppress(OutputError) if state == "failed" else nullcontext():
+            _replace(path, record)
+        with suppress(OutputError) if state == "failed" else nullcontext():
+            Status(run.models / "STATUS.json").say(state, reason=entry["outcome"], to_continue=command)
 
 
 def _replace(path: Path, record: dict[str, Any]) -> None:

@@ -27,6 +27,8 @@ if __name__ == "__main__":
     with exit_on_user_error():
         COMMAND = read_words()  # here, because torch takes seconds to import, and --help need not wait for it
 
+import dataclasses
+
 import torch
 from torch import nn
 
@@ -59,7 +61,8 @@ def main(words: Sequence[str] | None = None, command: Command | None = None) -> 
     with config.locating(), tempfile.TemporaryDirectory(prefix="replay-") as folder:
         built = train.build(config)
         run = RunDir.create(Path(folder), config["name"])
-        trainer = train.open_trainer(config, built, run, config.trainer_options)
+        unlimited = dataclasses.replace(config.trainer_options, max_minutes=None, tensorboard=False)
+        trainer = train.open_trainer(config, built, run, unlimited)
         if not isinstance(trainer, Trainer):
             raise ConfigError("only a Trainer, or a class derived from it, can be replayed", "trainer.type")
         look_at(trainer, step, found)

@@ -74,6 +74,7 @@ class Trainer(BaseTrainer):
                     progress.step(lambda: self._running(loss, started_s, progress))
                 self._step_done()
         progress.close()
+        self.guard.settle()
         self.wait_share = self.wait_s / (time.perf_counter() - started_s)
         return {"loss": loss.compute(), **metrics.compute()}
 
@@ -154,10 +155,11 @@ class Trainer(BaseTrainer):
 
     def progress(self) -> dict[str, Any] | None:
         """How many batches of the epoch are done, and the sums of loss and metrics over them."""
-        if self.batches_done == 0:
+        done = self.batches_done or self.batches_to_skip  # the latter before the epoch goes on
+        if done == 0:
             return None
         sums = {"loss": self.train_loss.state_dict(), "metrics": self.learner.train_metrics.state_dict()}
-        return {"batches_done": self.batches_done, **sums}
+        return {"batches_done": done, **sums}
 
     def load_progress(self, progress: dict[str, Any] | None) -> None:
         """Puts them back; None for none."""

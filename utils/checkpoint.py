@@ -73,15 +73,25 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     missing = missing_part(state)
     if missing:
         raise CheckpointError(f"{path}: incomplete, {missing}")
-    written = state.pop(DIGEST)
+    require_undamaged(path, state)
+    del state[DIGEST]
+    return state
+
+
+def require_undamaged(path: Path, state: dict[str, Any]) -> None:
+    """Compares the content of one of our files with the digest in it.
+
+    Raises:
+        CheckpointError: they differ.
+    """
+    content = {key: value for key, value in state.items() if key != DIGEST}
     try:
         # A stranger's few bytes can stand for any amount of text, by naming one piece again and again.
-        is_whole = digest_of(state, max_bytes=8 * path.stat().st_size + 10_000_000) == written
+        is_whole = digest_of(content, max_bytes=8 * path.stat().st_size + 10_000_000) == state[DIGEST]
     except (TypeError, ValueError, RuntimeError):  # no plain data, or containers that hold themselves
         is_whole = False
     if not is_whole:
         raise CheckpointError(f"{path}: damaged, it does not hold what was written (its digest differs)")
-    return state
 
 
 def load_plain(path: Path) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from utils.checkpoint import load_plain
+from utils.checkpoint import DIGEST, load_plain, require_undamaged
 from utils.errors import CheckpointError
 from utils.safetensors_file import is_safetensors, load_safetensors
 
@@ -24,6 +24,8 @@ def load_weights_file(path: Path) -> tuple[dict[str, torch.Tensor], list[str] | 
     else:
         content = load_plain(path)
         is_ours = isinstance(content, dict) and "format" in content
+        if is_ours and DIGEST in content:
+            require_undamaged(path, content)
         classes = content.get("classes") if is_ours else None
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             classes = None
