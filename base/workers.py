@@ -27,6 +27,7 @@ _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _LEFT_TO_THE_TRAINER = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 # What torch raises in the middle of anything when one of its workers dies.
 _DIED = re.compile(r"DataLoader worker \(pid\(?s?\)? [0-9, ]+\) (?:is killed by signal: |exited unexpectedly)")
+_OF_SHARED_MEMORY = ("shm", "No space left on device", "bus error", "Bus error")
 _SHARED_MEMORY_IS_FULL = (
     "shared memory (/dev/shm) is full: fewer data_loader.args.num_workers or a smaller batch_size need less"
 )
@@ -190,4 +191,4 @@ def _how_it_ended(code: int) -> str:
 
 def about_shared_memory(error: Exception) -> str:
     """The line on shared memory that is used up, where that is what an error is about; else nothing."""
-    return _SHARED_MEMORY_IS_FULL if any(text in str(error) for text in ("/dev/shm", "shm_open", "bus error")) else ""
+    return _SHARED_MEMORY_IS_FULL if any(text in str(error) for text in _OF_SHARED_MEMORY) else ""

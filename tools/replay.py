@@ -66,6 +66,7 @@ def main(words: Sequence[str] | None = None, command: Command | None = None) -> 
         if not isinstance(trainer, Trainer):
             raise ConfigError("only a Trainer, or a class derived from it, can be replayed", "trainer.type")
         look_at(trainer, step, found)
+        trainer.is_last_saved = True  # nothing is to be kept, not even if it is not finite
         try:
             trainer.train()
         except _Reached:
