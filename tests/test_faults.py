@@ -398,7 +398,7 @@ def test_tensorboard_has_every_epoch_once_however_often_the_run_was_killed(
 @pytest.mark.parametrize("trial", range(trials(1, 10)))
 def test_a_run_belongs_to_one_process_until_that_ends(trial, start, place, fault):
     fault("F32", f"trial {trial}")
-    first = start("name=shared", fault=fault_hooks.slow_steps, arguments=(0.05,))
+    first = start("name=shared", fault=fault_hooks.slow_steps, arguments=(1.0,))
     models = wait_for_steps(first, place / "saved" / "models" / "shared", 4)
 
     code, screen = start("-r", str(models / "last.pth")).wait()
