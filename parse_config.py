@@ -119,11 +119,7 @@ class ConfigParser:
             require_plain(checkpoint, args.resume)
             before, offered = thaw(checkpoint["config"]), checkpoint["offered"]
             layers.lay(without(before, offered) if training else before, Origin(f"the config in {args.resume}"))
-        for document in command.documents:
-            layers.lay(document.data, document)
-        for override in command.overrides:
-            layers.set(*override)
-        layers.resolve()
+        lay_command(layers, command)
         try:
             config = cls(layers, checkpoint=checkpoint, args=args)
         except ConfigError:
@@ -303,6 +299,15 @@ class ConfigParser:
         return Schedule(self.init_obj("lr_scheduler", optimizer=optimizer), self.interval, watched)
 
 
+def lay_command(layers: LayeredConfig, command: Command) -> None:
+    """Lays the files and words of a command over what is there."""
+    for document in command.documents:
+        layers.lay(document.data, document)
+    for override in command.overrides:
+        layers.set(*override)
+    layers.resolve()
+
+
 def newest_checkpoint(command: Command) -> tuple[Path | None, list[str]]:
     """The checkpoint that `-r auto` means: the newest whole one of the newest run, and what is to be said of it.
 
@@ -313,11 +318,7 @@ def newest_checkpoint(command: Command) -> tuple[Path | None, list[str]]:
         CheckpointError: none of the run's checkpoints is whole, or there is no run and no config to begin one.
     """
     layers = LayeredConfig()
-    for document in command.documents:
-        layers.lay(document.data, document)
-    for override in command.overrides:
-        layers.set(*override)
-    layers.resolve()
+    lay_command(layers, command)
     save_dir, name = ROOT / TrainerOptions.save_dir, None
     if command.documents:
         asked = ConfigParser(layers, args=command.args)

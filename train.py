@@ -47,7 +47,6 @@ from base.base_model import count_trainable
 from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, checked_monitor, score_names
 from base.checkpoints import Checkpoints
 from base.continuation import (
-    data_changes,
     numerics_changes,
     require_continuable,
     require_same_data,
@@ -81,6 +80,7 @@ class Built:
     facts: dict[str, str]
     notes: list[str]
     remarks: list[str]
+    data_changes: list[str]
 
 
 def main(
@@ -119,7 +119,7 @@ def build(config: ConfigParser) -> Built:
     seed_everything(seed)
     train_loader: BaseDataLoader = config.init_obj("data_loader", seed=seed, training=True)
     valid_loader = train_loader.split_validation()
-    require_same_data(config, train_loader)
+    changes = require_same_data(config, train_loader)
     model, facts, remarks = build_model(config, train_loader)
     layout = choose_layout(model, train_loader.first_image())
     # Before the optimizer is built: some keep a state that lies where the parameters were then.
@@ -129,7 +129,8 @@ def build(config: ConfigParser) -> Built:
     checked_monitor(options, score_names(learner.train_metrics.names, has_validation=valid_loader is not None))
     facts |= {"device": describe(devices[0]), "data": data_in_words(train_loader, valid_loader)}
     notes = [*notes, *getattr(train_loader, "notes", [])]
-    return Built((train_loader, valid_loader), learner, devices, layout, facts, notes, [*metric_notes, *remarks])
+    remarks = [*metric_notes, *remarks]
+    return Built((train_loader, valid_loader), learner, devices, layout, facts, notes, remarks, changes)
 
 
 def open_trainer(
@@ -146,7 +147,7 @@ def open_trainer(
     )
     if config.checkpoint is not None:
         changed = [path for path, _, _ in config.changes] + config.offered_changes()
-        trainer.resume(config.checkpoint, changed, has_new_data=bool(data_changes(config, built.loaders[0])))
+        trainer.resume(config.checkpoint, changed, has_new_data=bool(built.data_changes))
     return trainer
 
 
@@ -166,7 +167,7 @@ def train(config: ConfigParser, built: Built, run: RunDir, stop: StopRequest) ->
         log.warning(f"warning: {remark}")
     for path, old, new in config.changes:
         log.info(f"changed: {path}: {old!r} -> {new!r}")
-    for line in [*data_changes(config, train_loader), *numerics_changes(config, built.devices[0])]:
+    for line in [*built.data_changes, *numerics_changes(config, built.devices[0])]:
         log.warning(f"warning: {line}")
     try:
         with training_explained(train_loader.images_per_batch):

@@ -185,8 +185,7 @@ class BaseDataLoader(DataLoader, ABC):
         """
         if self.validation_indices is None:
             return None
-        name_of = getattr(self.samples, "sample_name", str)
-        names = [name_of(index) for index in range(len(self.samples))]
+        names = [self._name_of(index) for index in range(len(self.samples))]
         return digest_of_part(names, [names[index] for index in self.validation_indices.tolist()])
 
     @property
@@ -204,8 +203,10 @@ class BaseDataLoader(DataLoader, ABC):
     def sample_name(self, position: int) -> str:
         """The name (a file's path where there is one) of the sample at a position of the part, in its own order."""
         index = int(self.indices[position])
-        names = getattr(self.samples, "sample_name", None)
-        return names(index) if names else str(index)
+        return self._name_of(index)
+
+    def _name_of(self, index: int) -> str:
+        return getattr(self.samples, "sample_name", str)(index)
 
     def first_batch(self, size: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
         """A few images_NCHW and targets_N as training sees them, made in this process; nothing is used up.
@@ -266,7 +267,6 @@ class BaseDataLoader(DataLoader, ABC):
         Raises:
             DataError: they are so many that it is the disk, or the whole data, that is damaged.
         """
-        names = getattr(self.samples, "sample_name", str)
         what_is_done = "left out" if self.dataset.part is None else "replaced by another"  # type: ignore[attr-defined]
         for index, reason in bad:
             if index not in self.bad:
@@ -275,8 +275,8 @@ class BaseDataLoader(DataLoader, ABC):
         limit = max(MIN_BAD, len(self.indices) // 100)
         if len(self.bad) > limit:
             raise DataError(
-                f"{names(bad[-1][0])}: the {len(self.bad)}th of {len(self.indices)} images that cannot be read, and "
-                f"{limit} are as many as are passed over"
+                f"{self._name_of(bad[-1][0])}: the {len(self.bad)}th of {len(self.indices)} images that cannot be "
+                f"read, and {limit} are as many as are passed over"
             )
 
     @property
@@ -292,14 +292,13 @@ class BaseDataLoader(DataLoader, ABC):
     def names_of_batch(self, epoch: int, batch: int) -> list[str]:
         """The names of the samples in a batch of an epoch (both counted from 0), without reading any."""
         self.set_epoch(epoch, batch)
-        names = getattr(self.samples, "sample_name", str)
-        return [names(key[1]) for key in next(iter(self.batches), [])]
+        return [self._name_of(key[1]) for key in next(iter(self.batches), [])]
 
     def fingerprint(self) -> dict[str, Any]:
         """Tells whether these are the same training samples: a count and a digest of the names, for each class."""
-        names = getattr(self.samples, "sample_name", str)
+        names = [self._name_of(index) for index in range(len(self.samples))]
         targets = [0] * len(self.samples) if self.targets is None else self.targets.tolist()
-        return fingerprint_of([names(index) for index in range(len(self.samples))], targets, self.classes)
+        return fingerprint_of(names, targets, self.classes)
 
 
 class _EvaluationDataLoader(BaseDataLoader):

@@ -86,7 +86,7 @@ class BaseTrainer(ABC):
             self.recorder.close()
 
     def _step_done(self) -> None:
-        """After each step, and within validation: saves when it is time to, and ends the run if somebody asked.
+        """After each step: saves when it is time to, and ends the run if somebody asked.
 
         Raises:
             RunStopped: after saving.

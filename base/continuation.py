@@ -71,14 +71,17 @@ def data_changes(config: Any, train_loader: BaseDataLoader) -> list[str]:
     return [what]
 
 
-def require_same_data(config: Any, train_loader: BaseDataLoader) -> None:
+def require_same_data(config: Any, train_loader: BaseDataLoader) -> list[str]:
     """Refuses to continue on other classes than the checkpoint's, or (unless it is allowed) on other images.
+
+    Returns:
+        What `data_changes` says, where that is allowed.
 
     Raises:
         CheckpointError: saying what differs.
     """
     if config.checkpoint is None:
-        return
+        return []
     trained, classes = config.checkpoint["classes"], train_loader.classes
     new_run = f"  A new run can start from its weights: python train.py -c CONFIG --weights {config.resume}"
     if trained == classes:
@@ -88,7 +91,7 @@ def require_same_data(config: Any, train_loader: BaseDataLoader) -> None:
                 f"{config.resume}: {changes[0]}.\n  --allow-data-change goes on with them; an epoch that was begun "
                 f"begins anew, and the result is that of no one data set.\n{new_run}"
             )
-        return
+        return changes
     missing = [name for name in trained if name not in classes] or ["none"]
     new = [name for name in classes if name not in trained] or ["none"]
     raise CheckpointError(

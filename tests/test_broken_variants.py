@@ -14,7 +14,6 @@ import torch
 
 import base.workers
 import train
-from base.base_data_loader import BaseDataLoader
 from base.keyed import KeyedBatches
 from tests import fault_hooks, faults
 from tests.faults import Run, forking_server
@@ -186,7 +185,5 @@ def only_slow():
 def undying_workers():
     """Workers as torch makes them, of a trainer whose death they do not learn of, and which have work for long."""
     only_slow()
-    base.workers.ctypes = None
     fault_hooks.worker_fault("hang", 10)
     base.workers.sys = type("NoLinux", (), {"platform": "elsewhere"})
-    assert BaseDataLoader is not None

@@ -58,16 +58,21 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(Trainer, "_step_done", asked)
 
 
-@pytest.mark.parametrize("steps", [1, 7, 8, 9, 16, 23])
-def test_a_run_that_stopped_at_any_step_ends_as_one_that_did_not(
-    config: dict[str, Any], config_file: ConfigFile, monkeypatch: pytest.MonkeyPatch, steps: int
-) -> None:
-    path = str(config_file(config))
+def whole_and_stopped(path: str, monkeypatch: pytest.MonkeyPatch, steps: int) -> Any:
+    """A run that nobody stopped; another one was, after so many steps."""
     whole = train.main(["-c", path])
     with monkeypatch.context() as patch:
         stop_at(patch, steps)
         with pytest.raises(RunStopped, match="SIGTERM"):
             train.main(["-c", path, "name=stopped"])
+    return whole
+
+
+@pytest.mark.parametrize("steps", [1, 7, 8, 9, 16, 23])
+def test_a_run_that_stopped_at_any_step_ends_as_one_that_did_not(
+    config: dict[str, Any], config_file: ConfigFile, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    whole = whole_and_stopped(str(config_file(config)), monkeypatch, steps)
     last = Path(config["trainer"]["save_dir"]) / "models" / "last.pth"
     state = load_checkpoint(last)
 
@@ -86,12 +91,7 @@ def test_a_run_that_stopped_at_any_step_ends_as_one_that_did_not(
 def test_taking_any_one_entry_out_of_the_progress_gives_another_run(
     config: dict[str, Any], config_file: ConfigFile, monkeypatch: pytest.MonkeyPatch, entry: str
 ) -> None:
-    path = str(config_file(config))
-    whole = train.main(["-c", path])
-    with monkeypatch.context() as patch:
-        stop_at(patch, 5)
-        with pytest.raises(RunStopped):
-            train.main(["-c", path, "name=stopped"])
+    whole = whole_and_stopped(str(config_file(config)), monkeypatch, 5)
     loaded = Trainer.load_progress
 
     def without(self: Trainer, progress: dict[str, Any] | None) -> None:
@@ -136,12 +136,7 @@ def test_steps_of_several_batches_go_on_where_they_were(
     config: dict[str, Any], config_file: ConfigFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config["trainer"] |= {"accumulate_steps": 3, "len_epoch": 10}
-    path = str(config_file(config))
-    whole = train.main(["-c", path])
-    with monkeypatch.context() as patch:
-        stop_at(patch, 6)
-        with pytest.raises(RunStopped):
-            train.main(["-c", path, "name=stopped"])
+    whole = whole_and_stopped(str(config_file(config)), monkeypatch, 6)
 
     continued = train.main(["-r", str(Path(config["trainer"]["save_dir"]) / "models" / "last.pth")])
 

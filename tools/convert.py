@@ -51,7 +51,7 @@ import train
 from base.base_trainer import BaseTrainer
 from logger.run_dir import RunDir
 from logger.summary import save_run_files, shown
-from parse_config import ConfigParser
+from parse_config import ConfigParser, lay_command
 from tools.old_checkpoint import OldCheckpoint, read_old_checkpoint, unwrapped
 from tools.old_config import converted
 from tools.old_state import load_model, load_optimizer, put_in
@@ -91,17 +91,12 @@ def config_of(old: OldCheckpoint, command: Command) -> tuple[ConfigParser, list[
     check_allowed(command.args.allow)
     layers = LayeredConfig()
     lines: list[str] = []
-    if command.documents:
-        for document in command.documents:
-            layers.lay(document.data, document)
-    elif old.config is None:
-        raise ConfigError(f"{old.path}: holds no config; give one of this project with -c")
-    else:
+    if not command.documents:
+        if old.config is None:
+            raise ConfigError(f"{old.path}: holds no config; give one of this project with -c")
         config, lines = converted(old.config)
         layers.lay(config, Origin(f"the config in {old.path}"))
-    for override in command.overrides:
-        layers.set(*override)
-    layers.resolve()
+    lay_command(layers, command)
     try:
         return ConfigParser(layers, args=command.args), lines
     except ConfigError as error:

@@ -117,13 +117,10 @@ def look_at(trainer: Trainer, step: int, found: dict[str, str]) -> None:
             whole_step(group, *sums)  # type: ignore[arg-type]
             return
         facts = trainer._facts(len(group))
-        positions = range(facts["first"], facts["first"] + len(group))
-        length = len(trainer.train_loader)
-        names = [name for p in positions for name in trainer.train_loader.names_of_batch(*divmod(p, length))]
         seed_step(trainer.context.seed, trainer.steps_done, trainer.device)
         found.update({"step": f"{step} (epoch {facts['epoch']}), learning rate {float(facts['lr']):.17g}"})
         found.update(_forward_and_back(trainer, group))
-        found["images"] = "\n" + "\n".join(f"  {name}" for name in names)
+        found["images"] = "\n" + "\n".join(f"  {name}" for name in trainer._names_of_step(facts))
         raise _Reached
 
     trainer._step = observed  # type: ignore[method-assign, assignment]

@@ -106,15 +106,17 @@ class Trainer(BaseTrainer):
         lr = self.learner.optimizer.param_groups[0]["lr"]
         return {"step": self.steps_done + 1, "epoch": epoch, "lr": lr, "first": position, "num_batches": num_batches}
 
+    def _names_of_step(self, facts: dict[str, Any]) -> list[str]:
+        positions = range(facts["first"], facts["first"] + facts["num_batches"])
+        of_pass = len(self.train_loader)
+        return [name for at in positions for name in self.train_loader.names_of_batch(*divmod(at, of_pass))]
+
     def _why_not_finite(self, facts: dict[str, Any], what: str) -> str:
-        names: list[str] = []
-        for position in range(facts["first"], facts["first"] + facts["num_batches"]):
-            names += self.train_loader.names_of_batch(*divmod(position, len(self.train_loader)))
         last = shlex.quote(str(self.checkpoints.last))
         return (
             f"step {facts['step']} (epoch {facts['epoch']}): {what}, at a learning rate of {float(facts['lr']):.4g}; "
             f"nothing of it is saved\n"
-            f"  its images: {some(names, 4)}\n"
+            f"  its images: {some(self._names_of_step(facts), 4)}\n"
             f"  A smaller learning rate or trainer.max_grad_norm helps where training diverges. To look at the step:\n"
             f"  python -m tools.replay -r {last} --step {facts['step']}"
         )
