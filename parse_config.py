@@ -311,7 +311,8 @@ def lay_command(layers: LayeredConfig, command: Command) -> None:
 def newest_checkpoint(command: Command) -> tuple[Path | None, list[str]]:
     """The checkpoint that `-r auto` means: the newest whole one of the newest run, and what is to be said of it.
 
-    With a config file that is the newest run of its `name` below its `save_dir`; without, the newest of all runs.
+    With a config file that is the newest run of its `name` below its `save_dir`; without, the newest of all runs, or
+    of those below the `trainer.save_dir=` and of the `name=` on the command line.
     None where no run has a checkpoint yet: a new one begins.
 
     Raises:
@@ -319,7 +320,9 @@ def newest_checkpoint(command: Command) -> tuple[Path | None, list[str]]:
     """
     layers = LayeredConfig()
     lay_command(layers, command)
-    save_dir, name = ROOT / TrainerOptions.save_dir, None
+    typed = {one.path: one.value for one in command.overrides}
+    save_dir = ROOT / os.path.expanduser(str(typed.get(("trainer", "save_dir"), TrainerOptions.save_dir)))
+    name = typed.get(("name",))
     if command.documents:
         asked = ConfigParser(layers, args=command.args)
         save_dir, name = asked.trainer_options.save_dir, asked["name"]
@@ -328,7 +331,7 @@ def newest_checkpoint(command: Command) -> tuple[Path | None, list[str]]:
     if run is not None:
         path, _, damaged = Checkpoints(run.models).newest_valid()
         return Path(shown(path)), [f"{line}; passed over" for line in damaged]
-    if name is None:
+    if not command.documents:
         raise CheckpointError(f"-r auto: {what}, and without -c no new one can begin")
     return None, [f"-r auto: {what} yet; a new one begins"]
 

@@ -17,7 +17,10 @@ def read_words(words: Sequence[str] | None = None) -> Command:
     parser = Parser(prog="test.py", description=__doc__)
     parser.add_argument("--out", metavar="DIR", type=Path, help="where results go; beside the run's log by default")
     parser.add_argument("--strict", action="store_true", help="fail where an image cannot be read")
-    return parser.read(SHORT_FLAGS, words)
+    command = parser.read(SHORT_FLAGS, words)
+    if command.args.is_auto:
+        raise ConfigError("command line: -r auto continues a training; give the checkpoint to test, such as best.pth")
+    return command
 
 
 COMMAND = None

@@ -102,8 +102,10 @@ def main(
             about = {"overrides": [one.text for one in command.overrides], "seed": config["seed"]}
             about |= {"continued_from": config.resume and str(config.resume), "device": built.facts["device"]}
             try:
-                with run.locked(), recorded(run, command.words, about, ROOT):
-                    return train(config, built, run, stop)
+                with run.locked():
+                    config.require_unchanged_file()  # before this process counts as one of the run
+                    with recorded(run, command.words, about, ROOT):
+                        return train(config, built, run, stop)
             finally:
                 close_log()
 
@@ -154,7 +156,6 @@ def open_trainer(
 def train(config: ConfigParser, built: Built, run: RunDir, stop: StopRequest) -> BaseTrainer:
     """Trains, and says on the screen and in info.log what happens."""
     options, train_loader = config.trainer_options, built.loaders[0]
-    config.require_unchanged_file()
     log = open_log(run.log, options.verbosity)
     for line in config.passed_over:
         log.warning(f"warning: {line}")

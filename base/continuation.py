@@ -29,7 +29,8 @@ def why_finished(config: Any) -> str:
             f"{config.resume}: finished, {done} of {options.epochs} epochs are done. "
             f"To go on, ask for more: python train.py -r {config.resume} trainer.epochs={done + options.epochs}"
         )
-    same_monitor = str(monitor["name"]) == options.monitor.split()[-1]
+    direction = "max" if monitor["higher_is_better"] else "min"
+    same_monitor = options.monitor.split() == [direction, monitor["name"]]
     if same_monitor and options.early_stop and monitor["bad_epochs"] >= options.early_stop:
         return (
             f"{config.resume}: stopped early after {monitor['bad_epochs']} epochs without improvement. To go on, be "

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from base.base_sampler import BaseSampler
 from base.workers import about_shared_memory
@@ -47,6 +48,10 @@ class PatchedBatch:
 
     batch: Any
     bad: list[tuple[int, str]]
+
+    def pin_memory(self) -> "PatchedBatch":
+        """Called by torch's loader before a batch goes to a GPU."""
+        return PatchedBatch(pin_memory(self.batch), self.bad)
 
 
 class KeyedDataset(Dataset[Any]):

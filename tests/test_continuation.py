@@ -41,7 +41,7 @@ def config_of(*, epochs=4, early_stop=None, monitor="min val_loss", allow_data_c
     """A parser whose checkpoint has two epochs done."""
     checkpoint = {
         "epochs_done": 2,
-        "monitor": {"name": "val_loss", "bad_epochs": 1},
+        "monitor": {"name": "val_loss", "higher_is_better": False, "bad_epochs": 1},
         "keys_version": KEYS_VERSION,
         "classes": ["cat", "dog"],
         "data": DATA,
@@ -106,6 +106,7 @@ def test_a_run_is_finished_when_its_epochs_are_done(epochs, is_finished):
         (None, "min val_loss", 3, False),
         (0, "min val_loss", 3, False),
         (3, "max val_accuracy", 3, False),  # it begins to wait anew
+        (3, "max val_loss", 3, False),
     ],
 )
 def test_a_run_that_stopped_early_is_finished_while_it_has_the_same_patience(

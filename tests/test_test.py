@@ -154,6 +154,7 @@ def test_a_checkpoint_alone_is_enough(trained: Any, judge: Any, tmp_path: Path) 
     [
         ([], ConfigError, "-r CHECKPOINT"),
         (["-c", "config.json"], ConfigError, "give the checkpoint to test with -r, such as -r saved/models/best.pth"),
+        (["-r", "auto"], ConfigError, "-r auto continues a training; give the checkpoint to test"),
         (["-r", "nowhere.pth"], CheckpointError, "no such file"),
         (["-r", "{best}", 'arch={"type": "MLP"}'], CheckpointError, "arch.type"),
         (["-r", "{best}", "data_loader.args.data_dir=/nowhere"], DataError, "no such folder"),

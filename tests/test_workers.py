@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +13,8 @@ from torch.utils.data._utils import signal_handling
 
 from base.workers import _how_it_ended, end_by_force, explained, training_explained
 from utils.errors import LoaderError, TrainingError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 MEMORY = "; often memory has run out: fewer data_loader.args.num_workers or a smaller batch_size need less"
 SHARED = "shared memory (/dev/shm) is full: fewer data_loader.args.num_workers or a smaller batch_size need less"
@@ -158,6 +163,26 @@ def test_torch_is_told_that_workers_which_are_killed_are_no_accident(monkeypatch
 
     assert forgotten == [id(batches)]
     assert batches._worker_pids_set is False
+
+
+def test_what_python_starts_beside_the_first_worker_lets_no_signal_through():
+    program = """
+import multiprocessing, signal
+from base.workers import explained
+
+def begin():
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    multiprocessing.get_context("spawn").Event()  # a semaphore, which the resource tracker is started for
+    held.extend(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+    return (x for x in ())
+
+held = []
+list(explained(begin, 1))
+print(signal.SIGTERM in held and signal.SIGINT in held)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "True\n"
 
 
 def test_no_signal_reaches_a_worker_before_it_can_ignore_it_and_the_trainer_hears_it_afterwards():

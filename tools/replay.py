@@ -28,6 +28,7 @@ if __name__ == "__main__":
         COMMAND = read_words()  # here, because torch takes seconds to import, and --help need not wait for it
 
 import dataclasses
+import logging
 
 import torch
 from torch import nn
@@ -58,6 +59,7 @@ def main(words: Sequence[str] | None = None, command: Command | None = None) -> 
     command.args.allow_data_change, command.args.weights = False, None
     config = ConfigParser.from_args(command)
     found: dict[str, str] = {}
+    logging.getLogger("run").addHandler(logging.NullHandler())  # it was said when the run itself did these steps
     with config.locating(), tempfile.TemporaryDirectory(prefix="replay-") as folder:
         built = train.build(config)
         run = RunDir.create(Path(folder), config["name"])
@@ -65,6 +67,7 @@ def main(words: Sequence[str] | None = None, command: Command | None = None) -> 
         trainer = train.open_trainer(config, built, run, unlimited)
         if not isinstance(trainer, Trainer):
             raise ConfigError("only a Trainer, or a class derived from it, can be replayed", "trainer.type")
+        require_within(trainer, step, config.resume)
         look_at(trainer, step, found)
         trainer.is_last_saved = True  # nothing is to be kept, not even if it is not finite
         try:
@@ -100,6 +103,19 @@ def checkpoint_before(asked: Path, step: int) -> Path:
     if not before:
         raise CheckpointError(f"{asked}: step {step} is done already, and no older checkpoint of the run is kept")
     return max(before, key=lambda pair: pair[0])[1]
+
+
+def require_within(trainer: Trainer, step: int, resume: Path | None) -> None:
+    """Says at once where a run is too short for a step, instead of training up to its end.
+
+    Raises:
+        CheckpointError: its last step comes before.
+    """
+    epochs = trainer.options.epochs - trainer.epochs_done
+    done = trainer.batches_to_skip // trainer.options.accumulate_steps  # of the epoch that goes on
+    last = trainer.steps_done + epochs * trainer.steps_per_epoch - done
+    if step > last:
+        raise CheckpointError(f"{resume}: the run ends at step {last}, before step {step}")
 
 
 def look_at(trainer: Trainer, step: int, found: dict[str, str]) -> None:
