@@ -18,8 +18,8 @@ demo: setup  ## draw the demo set, train on it, test the best checkpoint
 	$(PYTHON) train.py -c config.json
 	$(PYTHON) test.py -r saved/models/best.pth
 
-test: setup  ## all tests
-	$(PYTHON) -m pytest
+test: setup  ## all tests, a file to each core
+	$(PYTHON) -m pytest -n auto --dist loadfile
 
 faults: setup  ## kill, stop and starve runs, each fault many times (half an hour), and write docs/reliability.md
 	FAULTS=full $(PYTHON) -m pytest -n auto -p tests.fault_table tests/test_faults.py tests/test_broken_variants.py \

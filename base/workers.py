@@ -89,17 +89,22 @@ def _kill(batches: Any) -> None:
         _remove_shared_memory(worker.pid)
 
 
-def _kill_if_alive(batches: weakref.ref[Any]) -> None:
-    alive = batches()
-    if alive is not None:
+def _kill_one(batches: weakref.ref[Any], worker: weakref.ref[Any]) -> None:
+    if (alive := batches()) is not None:
         _kill(alive)
+    elif (process := worker()) is not None:
+        # Whoever collects garbage forgets the iterator before it calls the iterator's own end, which calls this.
+        process.kill()
+        process.join()
+        _remove_shared_memory(process.pid)
 
 
 def end_by_force(batches: Any) -> None:
     """Makes torch's and Python's own `terminate` a kill, since the workers ignore the milder signal."""
-    # By a weak reference: in a circle, torch's iterator would live on, and end in a worker that is forked later.
-    kill = partial(_kill_if_alive, weakref.ref(batches))
+    # By weak references: in a circle, torch's iterator would live on, and end in a worker that is forked later.
+    # Python itself keeps each worker that has not ended.
     for worker in getattr(batches, "_workers", []):
+        kill = partial(_kill_one, weakref.ref(batches), weakref.ref(worker))
         for owner in (worker, getattr(worker, "_popen", None)):
             if owner is not None:
                 owner.terminate = kill

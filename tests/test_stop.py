@@ -183,11 +183,11 @@ def wait_for_steps(last: Path, process: subprocess.Popen, steps: int) -> None:
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 75), (signal.SIGKILL, -9)])
 def test_a_process_that_is_ended_from_outside_goes_on_bit_for_bit(
-    config: dict[str, Any], config_file: ConfigFile, number: int, code: int
+    config: dict[str, Any], config_file: ConfigFile
 ) -> None:
-    config["trainer"] |= {"epochs": 20, "save_every_steps": 1, "verbosity": 1}
+    """With a Python of its own; tests/test_faults.py has every signal, at any instant, without."""
+    config["trainer"] |= {"epochs": 10, "save_every_steps": 1, "verbosity": 1}
     config["optimizer"]["args"]["lr"] = 0.01
     path, models = str(config_file(config)), Path(config["trainer"]["save_dir"]) / "models"
     whole = train.main(["-c", path])
@@ -198,17 +198,16 @@ def test_a_process_that_is_ended_from_outside_goes_on_bit_for_bit(
     (last,) = folder.glob("*/last.pth")
     wait_for_steps(last, process, 11)
 
-    os.killpg(process.pid, number)
+    os.killpg(process.pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     done = load_checkpoint(last)["steps_done"]
     continued = train.main(["-r", str(last)])
 
-    assert process.returncode == code
-    assert 11 <= done < 160
-    if code == 75:
-        assert f"stopped: {signal.Signals(number).name}; {done} steps are saved" in output
-        assert f"python train.py -r {last}" in output
-        assert "Traceback" not in output
+    assert process.returncode == 75
+    assert 11 <= done < 80
+    assert f"stopped: SIGTERM; {done} steps are saved" in output
+    assert f"python train.py -r {last}" in output
+    assert "Traceback" not in output
     assert_same_result(whole, continued)
 
 

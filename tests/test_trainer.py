@@ -192,6 +192,7 @@ def test_workers_that_are_ahead_of_a_short_epoch_change_nothing(persistent_worke
 
     for epoch in (1, 2, 3):
         trainer._train_epoch(epoch)
+    loader.close()
 
     assert trainer.batches == [batch for number in range(3) for batch in numbers_of_pass(number)][:9]
 

@@ -1,14 +1,18 @@
 """What is said when a process that prepares batches fails, and that no such process is left to a milder signal."""
 
+import gc
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
 
 from base.workers import _how_it_ended, end_by_force, explained, training_explained
@@ -150,6 +154,25 @@ def test_the_milder_signal_which_workers_ignore_becomes_a_kill():
     workers[1]._popen.terminate()
 
     assert [worker.calls for worker in workers] == [["kill", "join"] * 2] * 2
+
+
+def test_workers_end_with_an_iterator_that_is_found_as_garbage(monkeypatch):
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
+    loader = DataLoader(range(8), num_workers=2, persistent_workers=True, worker_init_fn=_deaf, timeout=60)
+    circle = [loader, explained(partial(iter, loader), 60)]
+    next(circle[1])
+    workers = [worker for worker in multiprocessing.active_children() if worker.daemon]
+    circle.append(circle)
+
+    del loader, circle
+    gc.collect()
+
+    assert len(workers) == 2
+    assert [worker.is_alive() for worker in workers] == [False, False]
+
+
+def _deaf(worker):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def test_torch_is_told_that_workers_which_are_killed_are_no_accident(monkeypatch):
