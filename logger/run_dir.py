@@ -87,15 +87,21 @@ class RunDir:
         """The run that was started last and has a checkpoint, of this name or of any; None where there is none."""
         names = [name] if name is not None else [path.name for path in (save_dir / "models").glob("*")]
         with_checkpoints = [
-            path.parent
+            path
             for one in names
             if is_folder_name(one) and (save_dir / "models" / one).is_dir()
             for path in (save_dir / "models" / one).glob("*/*.pth")
         ]
         if not with_checkpoints:
             return None
-        # By the time in its name, then by the number behind it: _10 comes after _9.
-        newest = max(with_checkpoints, key=lambda path: (path.name[:15], len(path.name), path.name))
+
+        def started(checkpoint: Path) -> tuple[str, int, str, int]:
+            # By the time in its name, then by the number behind it: _10 comes after _9. Two of different names may
+            # have started in one second.
+            run_id = checkpoint.parent.name
+            return run_id[:15], len(run_id), run_id, checkpoint.stat().st_mtime_ns
+
+        newest = max(with_checkpoints, key=started).parent
         return cls(save_dir, newest.parent.name, newest.name)
 
     @classmethod
