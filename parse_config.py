@@ -41,7 +41,7 @@ from utils.errors import CheckpointError, ConfigError, DataError
 
 SECTIONS = {**data_loader.menu.SECTIONS, **model.menu.SECTIONS, **trainer.menu.SECTIONS}
 NESTED = {**data_loader.menu.NESTED, **trainer.menu.NESTED}
-FIXED_ON_RESUME = ("name", "arch", "weights_file", "trainer.save_dir", "optimizer.type")
+FIXED_ON_RESUME = ("name", "arch", "weights_file", "trainer.save_dir", "optimizer.type", "optimizer.groups")
 # Another of these would move images from the validation part into the training part.
 FIXED_WHILE_TRAINING = ("seed", "data_loader.args.validation_split")
 # What `-r auto` lets differ: how long, how often and where, but not what is learned.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.command_line import ROOT, Command, CustomArgs, Parser
-from utils.errors import CheckpointError, ConfigError, OutputError, exit_on_user_error
+from utils.errors import ConfigError, OutputError, exit_on_user_error
 from utils.stop import StopRequest
 
 SHORT_FLAGS = [
@@ -45,25 +45,25 @@ from torch import nn
 from base.base_data_loader import BaseDataLoader
 from base.base_model import count_trainable
 from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, checked_monitor, score_names
-from base.checkpoints import Checkpoints
 from base.continuation import (
+    has_finished,
     numerics_changes,
     require_continuable,
     require_same_data,
-    why_finished,
 )
 from base.workers import training_explained
 from logger.logger import IN_FILE_ONLY, close_log, open_log
 from logger.recorder import Recorder
 from logger.run_dir import RunDir
 from logger.run_record import recorded
-from logger.status import Status
 from logger.summary import aligned, data_in_words, first_lines, last_lines, save_run_files, shown, versions
 from model.check import check_batch_of_one, check_judges, check_model, choose_layout
 from model.pretrained import load_weights
 from parse_config import ConfigParser
+from trainer.groups import parameter_groups
 from trainer.trainer import Trainer
 from trainer.trial import try_run
+from utils.config_tree import get_by_path
 from utils.device import choose_devices, describe, make_deterministic, numerics
 from utils.seed import KEYS_VERSION, seed_everything, seed_for
 from utils.weights_file import load_weights_file
@@ -216,40 +216,6 @@ def check(config: ConfigParser, built: Built) -> None:
     sys.stdout.write("\n".join([aligned(rows | costs), *remarks, "this config trains; nothing was kept"]) + "\n")
 
 
-def has_finished(config: ConfigParser) -> bool:
-    """Whether `-r auto` found a run that is done already: no error, because scripts repeat that command.
-
-    Raises:
-        CheckpointError: a run that is done was named.
-    """
-    message = why_finished(config)
-    if message:
-        mend(config)
-    if message and config.args.is_auto:
-        sys.stdout.write(message + "\n")
-    elif message:
-        raise CheckpointError(message)
-    return bool(message)
-
-
-def mend(config: ConfigParser) -> None:
-    """Does what a process that was killed in its very last save of a run had left to do."""
-    if config.checkpoint is None or config.resume is None:
-        return
-    run = RunDir.of_checkpoint(config.resume, config.trainer_options.save_dir, **config.checkpoint["run"])
-    options, status = config.trainer_options, Status(run.models / "STATUS.json")
-    checkpoints = Checkpoints(run.models, period=options.save_period, keep=options.keep_checkpoints)
-    if (status.facts.get("state") == "finished" and checkpoints.best.exists()) or not checkpoints.is_last(
-        config.checkpoint
-    ):
-        return
-    with run.locked():
-        checkpoints.go_on_from(config.checkpoint, config.checkpoint["monitor"]["best_epoch"])
-        run.publish("last.pth")
-        run.publish("best.pth")
-        status.say("finished", reason="finished", to_continue=None)
-
-
 def build_model(config: ConfigParser, train_loader: BaseDataLoader) -> tuple[nn.Module, dict[str, str], list[str]]:
     """The network, fitted to the data, perhaps with weights to start from; what to say of it, and of the schedule."""
     image_CHW, num_classes = train_loader.first_image(), len(train_loader.classes)
@@ -286,7 +252,8 @@ def build_learner(
     config: ConfigParser, model: nn.Module, num_classes: int, has_validation: bool
 ) -> tuple[Learner, list[str]]:
     """What training changes or asks, and notes for the log."""
-    optimizer = config.init_obj("optimizer", params=[p for p in model.parameters() if p.requires_grad])
+    groups = get_by_path(config.config, ("optimizer", "groups"), None) or ()
+    optimizer = config.init_obj("optimizer", params=parameter_groups(model, groups))
     schedule = config.init_schedule(optimizer, has_validation=has_validation)
     (train_metrics, notes), (valid_metrics, _) = config.init_metrics(num_classes), config.init_metrics(num_classes)
     learner = Learner(model, config.init_criterion(), train_metrics, valid_metrics, optimizer, schedule)

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
+INITIAL_IMAGES = 5000
+
 
 class BaseModel(nn.Module, ABC):
     """A classifier. Subclasses build their layers in `__init__` and say in `forward` how they are used.
@@ -16,6 +18,14 @@ class BaseModel(nn.Module, ABC):
     @abstractmethod
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Scores `logits_NK` for float images, already scaled and normalised."""
+
+    def initialize_from(self, images_NCHW: torch.Tensor) -> None:
+        """Called once before a new run, for networks whose first weights come from the data; others let it be.
+
+        Args:
+            images_NCHW: up to `INITIAL_IMAGES` training images of one size from all over the set, normalised, without
+                augmentation.
+        """
 
     @property
     def num_trainable_parameters(self) -> int:

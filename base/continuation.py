@@ -3,11 +3,15 @@
 `config` is a ConfigParser, which this room does not import: its `checkpoint`, `resume`, `args` and `trainer_options`.
 """
 
+import sys
 from typing import Any
 
 import torch
 
 from base.base_data_loader import BaseDataLoader
+from base.checkpoints import Checkpoints
+from logger.run_dir import RunDir
+from logger.status import Status
 from utils.device import numerics
 from utils.errors import CheckpointError, some
 from utils.seed import KEYS_VERSION
@@ -37,6 +41,40 @@ def why_finished(config: Any) -> str:
             f"more patient: python train.py -r {config.resume} trainer.early_stop={2 * options.early_stop}"
         )
     return ""
+
+
+def has_finished(config: Any) -> bool:
+    """Whether `-r auto` found a run that is done already: no error, because scripts repeat that command.
+
+    Raises:
+        CheckpointError: a run that is done was named.
+    """
+    message = why_finished(config)
+    if message:
+        mend(config)
+    if message and config.args.is_auto:
+        sys.stdout.write(message + "\n")
+    elif message:
+        raise CheckpointError(message)
+    return bool(message)
+
+
+def mend(config: Any) -> None:
+    """Does what a process that was killed in its very last save of a run had left to do."""
+    if config.checkpoint is None or config.resume is None:
+        return
+    run = RunDir.of_checkpoint(config.resume, config.trainer_options.save_dir, **config.checkpoint["run"])
+    options, status = config.trainer_options, Status(run.models / "STATUS.json")
+    checkpoints = Checkpoints(run.models, period=options.save_period, keep=options.keep_checkpoints)
+    if (status.facts.get("state") == "finished" and checkpoints.best.exists()) or not checkpoints.is_last(
+        config.checkpoint
+    ):
+        return
+    with run.locked():
+        checkpoints.go_on_from(config.checkpoint, config.checkpoint["monitor"]["best_epoch"])
+        run.publish("last.pth")
+        run.publish("best.pth")
+        status.say("finished", reason="finished", to_continue=None)
 
 
 def require_continuable(config: Any) -> None:

@@ -17,6 +17,7 @@ from base.base_trainer import checked_monitor, score_names
 from base.training_parts import TrainerOptions
 from logger.run_dir import is_folder_name
 from utils.config_check import Checker, Section
+from utils.config_layers import Problem
 from utils.config_plan import Plan
 from utils.config_signature import REQUIRED, checked_arguments, checked_value, parameters_of
 from utils.config_tree import get_by_path, path_of, suggest
@@ -39,6 +40,8 @@ TOP_LEVEL: dict[str, tuple[Any, Any]] = {
     "lr_scheduler": (None, None),
     "trainer": (dict, REQUIRED),
 }
+
+_SET_ONE_RATE = ("OneCycleLR", "CyclicLR")
 
 
 class Planner:
@@ -171,8 +174,29 @@ class Planner:
         self.layers.problems += problems
         return built
 
+    def _optimizer_groups(self) -> None:
+        """Settings of groups of parameters are held against the optimizer's own; the model has their members."""
+        groups, plan = get_by_path(self.config, ("optimizer", "groups"), None), self.plans.get("optimizer")
+        if groups is None or plan is None:
+            return
+        _, problems = checked_value(groups, list[dict[str, Any]], ("optimizer", "groups"))
+        schedule = self.plans["lr_scheduler"].type_name if "lr_scheduler" in self.plans else ""
+        for index, group in enumerate(groups if not problems else []):
+            path = ("optimizer", "groups", index)
+            settings = {key: value for key, value in group.items() if key != "match"}
+            if "match" not in group:
+                problems.append(Problem(path, "needs 'match', a pattern of names of parameters such as \"*.bias\""))
+            else:
+                problems += checked_value(group["match"], str | list[str], (*path, "match"))[1]
+            supplied, given = frozenset(parameters_of(plan.target)), frozenset({"params"})
+            problems += checked_arguments(plan.target, settings, path, supplied=supplied, given=given)[1]
+            if "lr" in settings and schedule in _SET_ONE_RATE:
+                problems.append(Problem((*path, "lr"), f"{schedule} gives all groups one rate; take another"))
+        self.layers.problems += problems
+
     def _hold_sections_together(self) -> None:
         """What no signature can see: sections that contradict each other."""
+        self._optimizer_groups()
         metrics = self.config.get("metrics")
         if self.options is not None and isinstance(metrics, list) and len(metrics) == len(self.metric_plans):
             names = [name for name, _ in self.metric_plans]

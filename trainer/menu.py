@@ -26,6 +26,7 @@ SECTIONS = {
             },
         ),
         given=frozenset({"params"}),
+        keys=frozenset({"groups"}),
     ),
     "lr_scheduler": Section(
         _SCHEDULER,

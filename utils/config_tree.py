@@ -17,7 +17,7 @@ KeyPath = tuple[str | int, ...]
 ABSENT: Any = type("Absent", (), {"__repr__": lambda absent: "(absent)"})()
 
 _LIST_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
-_BESIDE_A_NAME = {"args", "interval"}  # of a section in its short form
+_BESIDE_A_NAME = {"args", "interval", "groups"}  # of a section in its short form
 _PLAIN_KEY = re.compile(r'[^\s."\x00-\x1f\x7f-\x9f]+')
 
 
