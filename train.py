@@ -43,7 +43,7 @@ import torch
 from torch import nn
 
 from base.base_data_loader import BaseDataLoader
-from base.base_model import count_trainable
+from base.base_model import count_trainable, is_made_for_images
 from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, checked_monitor, score_names
 from base.continuation import (
     has_finished,
@@ -61,6 +61,7 @@ from model.check import check_batch_of_one, check_judges, check_model, choose_la
 from model.pretrained import load_weights
 from parse_config import ConfigParser
 from trainer.groups import parameter_groups
+from trainer.pixels import initial_images
 from trainer.trainer import Trainer
 from trainer.trial import try_run
 from utils.config_tree import get_by_path
@@ -123,6 +124,8 @@ def build(config: ConfigParser) -> Built:
     valid_loader = train_loader.split_validation()
     changes = require_same_data(config, train_loader)
     model, facts, remarks = build_model(config, train_loader)
+    if config.checkpoint is None and config["weights_file"] is None and is_made_for_images(model):
+        model.initialize_from(initial_images(train_loader))
     layout = choose_layout(model, train_loader.first_image())
     # Before the optimizer is built: some keep a state that lies where the parameters were then.
     model.to(device=devices[0], memory_format=layout)  # type: ignore[call-overload]

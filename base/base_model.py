@@ -1,6 +1,7 @@
 """What every model of the project promises: images in, one score for each class out."""
 
 from abc import ABC, abstractmethod
+from typing import TypeGuard
 
 import torch
 from torch import nn
@@ -40,3 +41,8 @@ class BaseModel(nn.Module, ABC):
 def count_trainable(model: nn.Module) -> int:
     """The number of trainable parameters of any model, torchvision's included."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def is_made_for_images(model: nn.Module) -> TypeGuard[BaseModel]:
+    """Whether a model's first weights come from training images, see `BaseModel.initialize_from`."""
+    return isinstance(model, BaseModel) and type(model).initialize_from is not BaseModel.initialize_from

@@ -4,8 +4,12 @@ Training, validation, test and prediction all come through here, so their pixels
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+
+from base.base_model import INITIAL_IMAGES
+from utils.errors import DataError
 
 
 class PixelsToInput:
@@ -38,3 +42,25 @@ class PixelsToInput:
         is_finished = moved.dtype != torch.uint8
         floats = moved.to(torch.float32, memory_format=self.layout)
         return floats if is_finished else floats.sub_(self.shift).mul_(self.scale)
+
+
+def initial_images(loader: Any) -> torch.Tensor:
+    """Normalised training images_NCHW on the CPU, from all over the set, for `BaseModel.initialize_from`.
+
+    Args:
+        loader: of the training images; they are seen through its evaluation transforms. Which they are follows from
+            their number alone.
+
+    Raises:
+        DataError: one cannot be read, and the config does not pass over such.
+    """
+    count, data = len(loader.indices), loader.eval_dataset
+    chosen = loader.indices[torch.linspace(0, count - 1, min(count, INITIAL_IMAGES)).round().long()]
+    images = []
+    for index in chosen.tolist():
+        try:
+            images.append(data[index][0])
+        except DataError:
+            if not getattr(data, "skips_bad", False):
+                raise
+    return PixelsToInput(loader.mean, loader.std, torch.device("cpu"))(torch.stack(images))
