@@ -40,6 +40,7 @@ from model.check import check_model, choose_layout
 from parse_config import ConfigParser
 from trainer.evaluate import evaluate
 from trainer.pixels import PixelsToInput
+from trainer.views import seen
 from utils.config_tree import to_json
 from utils.device import choose_devices, describe, shared_by
 
@@ -87,9 +88,8 @@ def judge(config: ConfigParser) -> dict[str, float]:
             log.info(f"note: {note}")
         predictions = Predictions(loader.classes)
         to_input = PixelsToInput(loader.mean, loader.std, devices[0], layout)
-        result = evaluate(
-            shared_by(model, devices), loader, criterion, metrics, to_input=to_input, observer=predictions.add
-        )
+        network = seen(shared_by(model, devices), config.trainer_options.test_time_views)
+        result = evaluate(network, loader, criterion, metrics, to_input=to_input, observer=predictions.add)
         require_all_read(loader, is_strict=config.args.strict)
         scores = {"accuracy": result.num_correct / result.num_images, **result.scores}
         scores |= {"cross_entropy": predictions.mean_cross_entropy()}

@@ -5,11 +5,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch import nn
 
 from logger.recorder import Recorder
 from utils.stop import StopRequest
+
+
+@dataclass(frozen=True)
+class LookaheadOptions:
+    """The `trainer.lookahead` of a config.
+
+    Args:
+        every: steps of the optimizer between two meetings of slow and fast weights.
+        decay: share of the slow weights that is kept at a meeting, at the end of the run.
+        power: the share grows with (step / steps of the run) ** power; 0 keeps it the same all the time.
+    """
+
+    every: Annotated[int, Ge(1)] = 5
+    decay: Annotated[float, Ge(0), Le(1)] = 0.774
+    power: Annotated[float, Ge(0)] = 3.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,8 @@ class TrainerOptions:
         max_grad_norm: gradients are scaled down to this 2-norm where they are longer; null leaves them.
         save_every_steps, save_every_minutes: write last.pth within epochs too, so often.
         max_minutes: end after so many minutes, with a checkpoint to continue from.
+        lookahead: pull the weights back to slow copies of them every few steps; null does not.
+        test_time_views: what validation and test look at: each image, that and its mirror image, or shifted ones too.
     """
 
     epochs: Annotated[int, Ge(1)]
@@ -48,6 +65,8 @@ class TrainerOptions:
     save_every_steps: Annotated[int, Ge(1)] | None = None
     save_every_minutes: Annotated[float, Gt(0)] | None = None
     max_minutes: Annotated[float, Gt(0)] | None = None
+    lookahead: LookaheadOptions | None = None
+    test_time_views: Literal["none", "flip", "flip_and_shift"] = "none"
 
 
 @dataclass

@@ -1,10 +1,17 @@
 """Lookahead against a plain loop, and that it goes on where it was."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from trainer.lookahead import Lookahead, LookaheadOptions
+import train
+from base.training_parts import LookaheadOptions
+from trainer.lookahead import Lookahead
+from utils.errors import CheckpointError
 
 
 def network():
@@ -63,3 +70,35 @@ def test_the_slow_weights_of_a_state_are_gone_on_with():
     assert all(torch.equal(tensor, continued.state_dict()[name]) for name, tensor in whole.state_dict().items())
     with pytest.raises(KeyError):
         second.load_state_dict({})
+
+
+def test_a_run_with_it_goes_on_bit_for_bit_and_ends_with_the_slow_weights(
+    small_config: Callable[..., dict[str, Any]], config_file: Callable[..., Path]
+) -> None:
+    config = small_config()
+    config["trainer"] |= {"lookahead": {"every": 3, "decay": 0.9, "power": 1}, "save_every_steps": 5}
+    path = str(config_file(config))
+    whole, first = train.main(["-c", path]), train.main(["-c", path, "name=first"])
+    without = train.main(["-c", path, "name=without", "trainer.lookahead=null"])
+    assert whole is not None
+    assert first is not None
+    assert without is not None
+    digests, slow = whole.digests(), whole.stateful()["lookahead"].state_dict()
+
+    for checkpoint in ("checkpoint-epoch1.pth", "checkpoint-epoch2.pth"):
+        continued = train.main(["-r", str(first.models_dir / checkpoint)])
+        assert continued is not None
+        assert continued.digests() == digests
+    assert without.digests()["model"] != digests["model"]
+    weights = whole.learner.model.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in slow.items())
+
+
+def test_a_checkpoint_without_slow_weights_cannot_go_on_with_them(
+    small_config: Callable[..., dict[str, Any]], config_file: Callable[..., Path]
+) -> None:
+    trainer = train.main(["-c", str(config_file(small_config()))])
+    assert trainer is not None
+
+    with pytest.raises(CheckpointError, match="the checkpoint's lookahead does not fit this config"):
+        train.main(["-r", str(trainer.models_dir / "checkpoint-epoch1.pth"), 'trainer.lookahead={"every": 2}'])

@@ -4,27 +4,12 @@ Source: Zhang et al., "Lookahead Optimizer: k steps forward, 1 step back", arXiv
 the run as in Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv 2404.00498, section 3.4.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Ge, Le
 from torch import nn
 
-
-@dataclass(frozen=True)
-class LookaheadOptions:
-    """The `trainer.lookahead` of a config.
-
-    Args:
-        every: steps of the optimizer between two meetings of slow and fast weights.
-        decay: share of the slow weights that is kept at a meeting, at the end of the run.
-        power: the share grows with (step / steps of the run) ** power; 0 keeps it the same all the time.
-    """
-
-    every: Annotated[int, Ge(1)] = 5
-    decay: Annotated[float, Ge(0), Le(1)] = 0.774
-    power: Annotated[float, Ge(0)] = 3.0
+from base.training_parts import LookaheadOptions
 
 
 class Lookahead:

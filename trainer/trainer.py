@@ -14,7 +14,9 @@ from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, 
 from logger.progress import Progress
 from trainer.evaluate import Evaluation, MeanLoss, evaluate
 from trainer.finite import FiniteGuard, gradient_norm, unfinite_tensors
+from trainer.lookahead import Lookahead
 from trainer.pixels import PixelsToInput
+from trainer.views import seen
 from utils.device import shared_by
 from utils.errors import TrainingError, some
 from utils.seed import seed_step
@@ -50,6 +52,10 @@ class Trainer(BaseTrainer):
         self.batches_done = self.batches_before = 0  # of the running epoch; before: in another process
         self.batches_to_skip = 0  # of the epoch that is continued
         self.train_loss = MeanLoss(self.device)
+        self.judged = seen(self.network, options.test_time_views)
+        self.lookahead = None
+        if options.lookahead is not None:
+            self.lookahead = Lookahead(model, options.lookahead, options.epochs * self.steps_per_epoch)
         self.guard = FiniteGuard(self.device, self._why_not_finite)
         self.never_finite = set(unfinite_tensors(model, learner.optimizer))  # such as a mask of infinities
         self.wait_s = 0.0
@@ -97,6 +103,8 @@ class Trainer(BaseTrainer):
         learner.optimizer.step()
         learner.optimizer.zero_grad(set_to_none=True)
         self.steps_done += 1
+        if self.lookahead is not None:
+            self.lookahead.step_done(self.steps_done)
         learner.schedule.step_done()
 
     def _facts(self, num_batches: int) -> dict[str, Any]:
@@ -142,7 +150,7 @@ class Trainer(BaseTrainer):
             for images, _ in islice(self.valid_loader, 1):
                 self.recorder.images("valid", images)
         self.last_evaluation = evaluate(
-            self.network,
+            self.judged,
             self.valid_loader,
             self.learner.criterion,
             self.learner.valid_metrics,
@@ -150,6 +158,10 @@ class Trainer(BaseTrainer):
             observer=lambda logits_NK, targets_N: self._stop_if_asked(),
         )
         return self.last_evaluation.scores
+
+    def stateful(self) -> dict[str, Any]:
+        """With the slow weights, where there are some."""
+        return super().stateful() | ({"lookahead": self.lookahead} if self.lookahead is not None else {})
 
     def closing_warnings(self) -> list[str]:
         """On the last validation."""
