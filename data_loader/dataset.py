@@ -11,6 +11,7 @@ from typing import Self
 import torch
 
 from data_loader.decode import decode_image
+from data_loader.paths import PathList
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -60,7 +61,7 @@ class ImageFiles(ImageData):
     """Image files, opened when asked for.
 
     Args:
-        paths: one a sample.
+        paths: one a sample; kept as a `PathList`, which workers share.
         targets: class index of each.
         classes: class names.
         channels: 3 for RGB, 1 for grey.
@@ -70,8 +71,8 @@ class ImageFiles(ImageData):
 
     def __init__(
         self,
-        paths: list[str],
-        targets: Sequence[int],
+        paths: Sequence[str],
+        targets: Sequence[int] | torch.Tensor,
         classes: list[str],
         *,
         channels: int = 3,
@@ -79,7 +80,7 @@ class ImageFiles(ImageData):
         num_left_out: int = 0,
     ):
         super().__init__(targets, classes)
-        self.paths = paths
+        self.paths = paths if isinstance(paths, PathList) else PathList.of(paths)
         self.channels = channels
         self.skips_bad, self.num_left_out = skips_bad, num_left_out
 
@@ -94,7 +95,7 @@ class ImageFiles(ImageData):
     def subset(self, indices: torch.Tensor) -> Self:
         """Some of the files."""
         view = super().subset(indices)
-        view.paths = [self.paths[index] for index in indices.tolist()]
+        view.paths = self.paths.chosen(indices)
         view.num_left_out = 0  # in which part they would be, nobody knows
         return view
 

@@ -4,16 +4,24 @@
     data_dir/<class>/<image>                                one tree, to be split
 
 Every file that is passed over is named. Called by data_loaders.py; nothing is decoded here but to judge a file.
+How the tree is listed is in scan.py, and how the listing of a large one is kept in index.py.
 """
 
 import os
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
+
+import torch
 
 from data_loader.dataset import ImageFiles
 from data_loader.decode import IMAGE_SUFFIXES, find_bad_images
+from data_loader.index import load_index, save_index
 from data_loader.parts import Parts
+from data_loader.paths import PathList
+from data_loader.scan import ClassFolders, refuse, scan_class_folders
 from utils.errors import DataError, some
 
 VALIDATION_NAMES = ("evaluation", "eval", "valid", "val", "validation")
@@ -27,15 +35,6 @@ class FileRules:
     channels: int = 3
     on_bad_image: Literal["error", "skip"] = "error"
     classes: list[str] | None = None
-
-
-@dataclass
-class ClassFolders:
-    """What one folder of class folders holds."""
-
-    files: dict[str, list[str]] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
-    num_hidden: int = 0
 
 
 def read_parts(data_dir: Path, rules: FileRules, *, training: bool) -> Parts:
@@ -58,15 +57,29 @@ def read_parts(data_dir: Path, rules: FileRules, *, training: bool) -> Parts:
         folders = {used: folders[used]}
     for part, folder in folders.items():
         rules_here = replace(rules, classes=rules.classes or (parts.train.classes if parts.train else None))
-        found = scan_class_folders(folder)
-        setattr(parts, part, _to_dataset(found, folder, rules_here, parts.notes, exact=training and part != "train"))
+        setattr(parts, part, _read_part(folder, rules_here, parts.notes, exact=training and part != "train"))
         parts.folders[part] = str(folder)
     return parts
 
 
+def _read_part(folder: Path, rules: FileRules, notes: list[str], *, exact: bool) -> ImageFiles:
+    started_ns, known = time.time_ns(), load_index(folder)
+    found, bad_before = known or (scan_class_folders(folder), None)
+    paths, targets, classes = _checked(found, folder, rules, notes, exact=exact)
+    if bad_before is None:
+        bad = bad_images(paths)
+    else:
+        again = set(bad_before)
+        bad = bad_images([path for path in paths if path in again] if again else [])
+    data = without_bad_images(paths, targets, classes, rules, notes, bad)
+    if known is None:
+        save_index(folder, found, [path for path, _ in bad], started_ns)
+    return data
+
+
 def _part_folders(data_dir: Path, notes: list[str]) -> dict[str, Path]:
     """Which folder is which part, training first; one tree of classes is a training part."""
-    visible = [name for name in next(os.walk(data_dir, onerror=_refuse))[1] if not name.startswith(".")]
+    visible = [name for name in next(os.walk(data_dir, onerror=refuse))[1] if not name.startswith(".")]
     below = {name.casefold(): name for name in visible}
     validation = [name for name in VALIDATION_NAMES if name in below]
     if len(validation) > 1:
@@ -82,65 +95,10 @@ def _part_folders(data_dir: Path, notes: list[str]) -> dict[str, Path]:
     return {part: data_dir / below[name] for part, name in named.items() if name in below} or {"train": data_dir}
 
 
-def scan_class_folders(folder: Path) -> ClassFolders:
-    """Lists the images below each class folder, in the order of their names, sub-folders included.
-
-    Hidden files and folders are passed over; so are files that are no images, and links back to a folder above.
-    """
-    found = ClassFolders()
-    _require_readable_names(folder)
-    _, folders, files = next(os.walk(folder, onerror=_refuse))
-    for name in sorted([*folders, *files]):
-        path = os.path.join(folder, name)
-        if name.startswith("."):
-            found.num_hidden += 1
-        elif name in folders and not _leads_back(path, folder):
-            found.files[name] = _images_below(path, found)
-        else:
-            found.ignored.append(path)
-    return found
-
-
-def _refuse(error: OSError) -> NoReturn:
-    raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
-
-
-def _leads_back(path: str, folder: str | Path) -> bool:
-    """Whether a folder is `folder` itself or one above it."""
-    real = os.path.realpath(path)
-    return os.path.commonpath([real, os.path.realpath(folder)]) == real
-
-
-def _require_readable_names(folder: Path) -> None:
-    """Names in another encoding than UTF-8, as old archives have them, could not be written into any result."""
-    for here, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
-                raise DataError(f"{os.path.join(here, name)!a}: a name that is not UTF-8; rename it (convmv can)")
-
-
-def _images_below(class_folder: str, found: ClassFolders) -> list[str]:
-    images: list[str] = []
-    visited = {os.path.realpath(class_folder)}
-    for folder, folders, files in os.walk(class_folder, followlinks=True, onerror=_refuse):
-        found.num_hidden += sum(name.startswith(".") for name in (*folders, *files))
-        seen = sorted(name for name in folders if not name.startswith("."))
-        folders.clear()
-        for name in seen:
-            path = os.path.join(folder, name)
-            if os.path.realpath(path) in visited or _leads_back(path, class_folder):
-                found.ignored.append(path)
-            else:
-                visited.add(os.path.realpath(path))
-                folders.append(name)
-        for name in sorted(name for name in files if not name.startswith(".")):
-            is_image = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-            (images if is_image else found.ignored).append(os.path.join(folder, name))
-    return images
-
-
-def _to_dataset(found: ClassFolders, folder: Path, rules: FileRules, notes: list[str], *, exact: bool) -> ImageFiles:
-    """Checks what was found against what is expected, and makes a data set of it."""
+def _checked(
+    found: ClassFolders, folder: Path, rules: FileRules, notes: list[str], *, exact: bool
+) -> tuple[PathList, torch.Tensor, list[str]]:
+    """Paths, class indices and classes of what was found, which is held against what is expected."""
     empty = [name for name, files in found.files.items() if not files]
     if not found.files:
         raise DataError(f"{folder}: no class folders (expected {folder}/<class>/<image>)")
@@ -153,15 +111,16 @@ def _to_dataset(found: ClassFolders, folder: Path, rules: FileRules, notes: list
         )
     classes = rules.classes or [name for name in found.files if found.files[name]]
     compare_classes(folder, [name for name in found.files if found.files[name]], classes, exact=exact, notes=notes)
-    paths = [path for name in classes for path in found.files.get(name, [])]
-    targets = [index for index, name in enumerate(classes) for _ in found.files.get(name, [])]
+    paths = PathList.joined([found.files[name] for name in classes if name in found.files])
+    counts = [len(found.files[name]) if name in found.files else 0 for name in classes]
+    targets = torch.arange(len(classes)).repeat_interleave(torch.tensor(counts))
     if empty:
         notes.append(f"{folder}: empty class folders left out: {some(empty)}")
     if found.ignored:
         notes.append(f"{folder}: {len(found.ignored)} file(s) ignored, not images: {some(found.ignored)}")
     if found.num_hidden:
         notes.append(f"{folder}: {found.num_hidden} hidden file(s) or folder(s) ignored")
-    return without_bad_images(paths, targets, classes, rules, notes)
+    return paths, targets, classes
 
 
 def compare_classes(where: Path | str, found: list[str], expected: list[str], *, exact: bool, notes: list[str]) -> None:
@@ -183,30 +142,40 @@ def compare_classes(where: Path | str, found: list[str], expected: list[str], *,
         notes.append(f"{where}: no images of {some(missing)}")
 
 
-def without_bad_images(
-    paths: list[str], targets: list[int], classes: list[str], rules: FileRules, notes: list[str]
-) -> ImageFiles:
-    """A data set of the files that look as if they can be read.
+def bad_images(paths: Sequence[str]) -> list[tuple[str, str]]:
+    """(path, reason) of those that look as if they could not be read.
 
     They are judged by their first and last bytes, and decoded only where those look wrong. What is damaged in its
     middle shows when it is decoded; then "skip" passes over it (see base/keyed.py).
+    """
+    return find_bad_images(paths, thorough=False, num_threads=os.cpu_count() or 1)
+
+
+def without_bad_images(
+    paths: PathList,
+    targets: torch.Tensor,
+    classes: list[str],
+    rules: FileRules,
+    notes: list[str],
+    bad: list[tuple[str, str]],
+) -> ImageFiles:
+    """A data set of the files that are not `bad`; see `bad_images`.
 
     Raises:
         DataError: a file cannot be read and the rule is "error".
     """
     is_skipping = rules.on_bad_image == "skip"
-    bad = find_bad_images(paths, thorough=False, num_threads=os.cpu_count() or 1)
     if bad and not is_skipping:
         path, reason = bad[0]
         more = f" ({len(bad)} bad images in all: {some([p for p, _ in bad[1:]])})" if len(bad) > 1 else ""
         raise DataError(f'{path}: {reason}{more}\n  "on_bad_image": "skip" leaves such files out and names them')
     if bad:
         reasons = dict(bad)
-        kept = [(path, target) for path, target in zip(paths, targets, strict=True) if path not in reasons]
-        if not kept:
+        kept = torch.tensor([at for at, path in enumerate(paths) if path not in reasons], dtype=torch.int64)
+        if not len(kept):
             raise DataError(f"{bad[0][0]}: {bad[0][1]}; no image of this part can be read")
-        lost = sorted(set(targets) - {target for _, target in kept})
-        paths, targets = [path for path, _ in kept], [target for _, target in kept]
+        lost = sorted(set(targets.tolist()) - set(targets[kept].tolist()))
+        paths, targets = paths.chosen(kept), targets[kept]
         notes += [f"bad image left out: {path}: {reason}" for path, reason in bad]
         notes += [f"no image can be read of {classes[index]}" for index in lost]
     return ImageFiles(paths, targets, classes, channels=rules.channels, skips_bad=is_skipping, num_left_out=len(bad))

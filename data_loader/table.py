@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_loader.folder import VALIDATION_NAMES, FileRules, compare_classes, without_bad_images
+import torch
+
+from data_loader.folder import VALIDATION_NAMES, FileRules, bad_images, compare_classes, without_bad_images
 from data_loader.parts import Parts
+from data_loader.paths import PathList
 from utils.errors import DataError, some
 
 if TYPE_CHECKING:
@@ -47,10 +50,10 @@ def read_table(csv_file: Path, image_dir: Path, columns: Columns, rules: FileRul
         classes = rules.classes or (parts.train.classes if parts.train else found)
         where = parts.folders[name] = f"{csv_file} ({name})"
         compare_classes(where, found, classes, exact=training and name != "train", notes=parts.notes)
-        paths = [str(image_dir / path) for path in frame[columns.path]]
+        paths = PathList.of(str(image_dir / path) for path in frame[columns.path])
         index_of = {label: index for index, label in enumerate(classes)}
-        data = without_bad_images(paths, [index_of[label] for label in labels], classes, rules, parts.notes)
-        setattr(parts, name, data)
+        targets = torch.tensor([index_of[label] for label in labels])
+        setattr(parts, name, without_bad_images(paths, targets, classes, rules, parts.notes, bad_images(paths)))
     return parts
 
 
