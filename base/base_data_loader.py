@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from base.base_sampler import BaseSampler, RandomSampler, SequentialSampler
 from base.keyed import FailedBatch, KeyedBatches, KeyedDataset, PatchedBatch
+from base.worker_choice import chosen_workers
 from base.workers import explained, prepare_worker
 from logger.logger import IN_FILE_ONLY
 from utils.errors import ConfigError, DataError, LoaderError
@@ -37,7 +38,7 @@ class BaseDataLoader(DataLoader, ABC):
         batch_size: images a batch.
         shuffle: a new order each epoch; a `sampler` decides instead where one is given.
         validation_split: the fraction (float) or number (int) of samples kept for validation; 0 for none.
-        num_workers: processes that prepare batches; 0 prepares them in this one. Never changes the result.
+        num_workers: processes that prepare batches; 0 uses none, "auto" asks the machine. Never changes the result.
         collate_fn: makes a batch of a list of items, in evaluation too; torch's default stacks them.
         eval_dataset: the same samples as `dataset`, seen through the evaluation transforms.
         validation_dataset: validation data of its own; then nothing is split off.
@@ -66,7 +67,7 @@ class BaseDataLoader(DataLoader, ABC):
         batch_size: int = 16,
         shuffle: bool = True,
         validation_split: float | int | None = 0.0,
-        num_workers: int = 0,
+        num_workers: int | Literal["auto"] = 0,
         collate_fn: Callable[[list[Any]], Any] = default_collate,
         *,
         eval_dataset: Any = None,
@@ -88,9 +89,8 @@ class BaseDataLoader(DataLoader, ABC):
             "prefetch_factor": prefetch_factor,
             "multiprocessing_context": multiprocessing_context,
         }
-        for name, value in needing_workers.items():
-            if value and not num_workers:
-                raise ConfigError("needs num_workers above 0", f"data_loader.args.{name}")
+        workers, needing_workers, note = chosen_workers(num_workers, dataset, needing_workers)
+        self.notes: list[str] = [*getattr(self, "notes", []), *note]
         self.seed = seed
         self.samples = dataset
         self.images_per_batch = batch_size
@@ -109,7 +109,7 @@ class BaseDataLoader(DataLoader, ABC):
         )
         self._check_batches()
         self.worker_options: dict[str, Any] = {
-            "num_workers": num_workers,
+            "num_workers": workers,
             "collate_fn": collate_fn,
             "pin_memory": pin_memory and torch.cuda.is_available(),
             **needing_workers,
@@ -124,10 +124,10 @@ class BaseDataLoader(DataLoader, ABC):
             # Without a generator of its own the loader draws one number from the global one at each start.
             generator=generator_for(seed, "workers"),
             worker_init_fn=partial(prepare_worker, is_child=start_method != "forkserver"),
-            num_workers=num_workers,
+            num_workers=workers,
             collate_fn=_as_it_is,
             pin_memory=self.worker_options["pin_memory"],
-            timeout=loader_timeout if num_workers else 0,
+            timeout=loader_timeout if workers else 0,
             **needing_workers,  # type: ignore[arg-type]
         )
 

@@ -24,7 +24,7 @@ class LoaderOptions(TypedDict, total=False):
     batch_size: Annotated[int, Ge(1)]
     shuffle: bool
     validation_split: Annotated[float, Ge(0), Lt(1)] | Annotated[int, Ge(0)] | None
-    num_workers: Annotated[int, Ge(0), Le(1000)]
+    num_workers: Annotated[int, Ge(0), Le(1000)] | Literal["auto"]
     collate_fn: Callable[[list[Any]], Any]
     sampler: BaseSampler | None
     drop_last: bool
