@@ -72,3 +72,20 @@ def test_numbers_are_read_at_most_five_times_a_second(monkeypatch):
 
     assert 45 <= len(asked) <= 50  # in 10 s
     assert bar.bar.n == 1000
+
+
+def test_the_line_is_written_at_most_ten_times_a_second(monkeypatch):
+    clock, screen = [100.0], Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    bar = Progress(10_000, "epoch")
+    bar.bar._time = lambda: clock[0]
+    bar.bar.start_t = bar.bar.last_print_t = clock[0]
+    before = screen.getvalue().count("\r")
+
+    for _ in range(10_000):
+        bar.step(lambda: {"loss": 1})
+        clock[0] += 0.001
+
+    assert 50 <= screen.getvalue().count("\r") - before <= 100  # in 10 s
+    bar.close()

@@ -12,6 +12,8 @@ import torch
 
 from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, score_names
 from logger.progress import Progress
+from logger.recorder import EpochRecord
+from trainer.advice import Waiting, advice_on
 from trainer.evaluate import Evaluation, MeanLoss, evaluate
 from trainer.finite import FiniteGuard, gradient_norm, unfinite_tensors
 from trainer.lookahead import Lookahead
@@ -58,13 +60,14 @@ class Trainer(BaseTrainer):
             self.lookahead = Lookahead(model, options.lookahead, options.epochs * self.steps_per_epoch)
         self.guard = FiniteGuard(self.device, self._why_not_finite)
         self.never_finite = set(unfinite_tensors(model, learner.optimizer))  # such as a mask of infinities
-        self.wait_s = 0.0
+        self.wait_s = self.first_wait_s = 0.0  # of the running epoch; the latter for the first batch of each pass
         self.wait_share = 0.0
+        self.epochs_here, self.is_advised = 0, False  # in this process
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         self.network.train()
         metrics, loss = self.learner.train_metrics, self.train_loss
-        self.wait_s, started_s = 0.0, time.perf_counter()
+        self.wait_s, self.first_wait_s, started_s = 0.0, 0.0, time.perf_counter()
         self.batches_done = self.batches_before = self.batches_to_skip
         self.batches_to_skip = 0
         if not self.batches_done:
@@ -82,6 +85,7 @@ class Trainer(BaseTrainer):
         progress.close()
         self.guard.settle()
         self.wait_share = self.wait_s / (time.perf_counter() - started_s)
+        self.epochs_here += 1
         return {"loss": loss.compute(), **metrics.compute()}
 
     def _step(self, group: list[Batch], loss_mean: MeanLoss, metrics: Any) -> None:
@@ -191,10 +195,12 @@ class Trainer(BaseTrainer):
             self.train_loader.set_epoch(passes_done, in_pass)
             wanted = min(end - position, len(self.train_loader) - in_pass)
             batches = iter(self.train_loader)
-            for _ in range(wanted):
+            for number in range(wanted):
                 asked_s = time.perf_counter()
                 batch = next(batches)
-                self.wait_s += time.perf_counter() - asked_s
+                waited_s = time.perf_counter() - asked_s
+                self.wait_s += waited_s
+                self.first_wait_s += 0 if number else waited_s
                 if position == 0:
                     self.recorder.images("train", batch[0])
                 position += 1
@@ -224,3 +230,11 @@ class Trainer(BaseTrainer):
 
     def _speed_remark(self) -> str:
         return f", {self.wait_share:.0%} waiting for data"
+
+    def _say(self, record: EpochRecord, best_before: float | None, *, improved: bool) -> None:
+        super()._say(record, best_before, improved=improved)
+        waiting = Waiting(self.first_wait_s, self.wait_s - self.first_wait_s, self.wait_share)
+        line = None if self.is_advised else advice_on(waiting, self.train_loader, is_first_epoch=self.epochs_here == 1)
+        if line is not None:
+            self.is_advised = True
+            log.info(f"hint: {line}")
