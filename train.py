@@ -44,13 +44,14 @@ from torch import nn
 
 from base.base_data_loader import BaseDataLoader
 from base.base_model import count_trainable, is_made_for_images
-from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, checked_monitor, score_names
+from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions
 from base.continuation import (
     has_finished,
     numerics_changes,
     require_continuable,
     require_same_data,
 )
+from base.scores import checked_monitor, score_names
 from base.workers import training_explained
 from logger.logger import IN_FILE_ONLY, close_log, open_log
 from logger.recorder import Recorder
@@ -105,8 +106,8 @@ def main(
             try:
                 with run.locked():
                     config.require_unchanged_file()  # before this process counts as one of the run
-                    with recorded(run, command.words, about, ROOT):
-                        return train(config, built, run, stop)
+                    with recorded(run, command.words, about, ROOT) as entry:
+                        return train(config, built, run, stop, entry)
             finally:
                 close_log()
 
@@ -156,8 +157,8 @@ def open_trainer(
     return trainer
 
 
-def train(config: ConfigParser, built: Built, run: RunDir, stop: StopRequest) -> BaseTrainer:
-    """Trains, and says on the screen and in info.log what happens."""
+def train(config: ConfigParser, built: Built, run: RunDir, stop: StopRequest, entry: dict[str, Any]) -> BaseTrainer:
+    """Trains, and says on the screen, in info.log and in the entry of run.json what happens."""
     options, train_loader = config.trainer_options, built.loaders[0]
     log = open_log(run.log, options.verbosity)
     for line in config.passed_over:
@@ -180,6 +181,7 @@ def train(config: ConfigParser, built: Built, run: RunDir, stop: StopRequest) ->
         log.log(IN_FILE_ONLY, "the run failed", exc_info=True)
         raise
     finally:
+        entry["first_step_after_s"] = trainer.first_step_after_s and round(trainer.first_step_after_s, 3)
         for loader in built.loaders:
             if loader is not None:
                 loader.close()

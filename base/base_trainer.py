@@ -7,18 +7,18 @@ What one epoch does is left to the subclass (trainer/trainer.py). What a checkpo
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from base.background_saver import BackgroundSaver
 from base.checkpoints import Checkpoints
-from base.loader_options import WORKER_OPTIONS
+from base.continuation import fitting, require_same_batches
+from base.scores import checked_monitor, named_scores, scores_in_words
 from base.training_parts import Learner, RunContext, TrainerOptions
+from logger.progress import say_above_bar
 from logger.recorder import EpochRecord
 from logger.status import Status
-from utils.config_tree import suggest
-from utils.errors import CheckpointError, ConfigError, OutputError, TrainingError
-from utils.monitor import Monitor
+from utils.errors import OutputError, TrainingError
 from utils.plain import digest_of
 from utils.seed import global_rng_state, restore_global_rng
 from utils.stop import RunStopped
@@ -47,6 +47,9 @@ class BaseTrainer(ABC):
         self.stop = context.stop
         self.status = Status(self.models_dir / "STATUS.json")
         self.checkpoints = Checkpoints(self.models_dir, period=options.save_period, keep=options.keep_checkpoints)
+        self.saver = BackgroundSaver()
+        self.first_step_after_s: float | None = None  # since the command; on a GPU the step may still be running
+        self.is_first_step_unsaid = True
 
     @abstractmethod
     def _train_epoch(self, epoch: int) -> dict[str, float]:
@@ -64,17 +67,19 @@ class BaseTrainer(ABC):
             KeyboardInterrupt: at a second Ctrl-C.
         """
         try:
-            self.stop.limit(self.options.max_minutes)
-            self.stop.phase = "training"
-            if self.steps_done == 0 or not self.is_last_saved:
-                self._save()  # a run that is killed before its first save can be continued too
-            for epoch in range(self.epochs_done + 1, self.options.epochs + 1):
-                self._one_epoch(epoch)
-                if self.monitor.exhausted:
-                    log.info(f"stopped early: {self._why_stopped()} (trainer.early_stop)")
-                    break
-                if epoch < self.options.epochs:
-                    self._stop_if_asked(is_saved=True)
+            with self.saver.closing():
+                self.stop.limit(self.options.max_minutes)
+                self.stop.phase = "training"
+                if self.steps_done == 0 or not self.is_last_saved:
+                    self._save()  # a run that is killed before its first save can be continued too
+                for epoch in range(self.epochs_done + 1, self.options.epochs + 1):
+                    self._one_epoch(epoch)
+                    if self.monitor.exhausted:
+                        break
+                    if epoch < self.options.epochs:
+                        self._stop_if_asked(is_saved=True)
+            if self.monitor.exhausted:
+                log.info(f"stopped early: {self._why_stopped()} (trainer.early_stop)")
             self.status.say("running", digests=self.digests())
             scores = self.recorder.history.last_row(self.monitor.best_epoch)
             self.recorder.finish(self.context.passport.get("config", {}), scores)
@@ -91,24 +96,32 @@ class BaseTrainer(ABC):
         Raises:
             RunStopped: after saving.
         """
+        if self.first_step_after_s is None:
+            self.first_step_after_s = time.monotonic() - self.stop.begun_s
         every_steps, every_minutes = self.options.save_every_steps, self.options.save_every_minutes
         is_time = every_steps is not None and self.steps_done % every_steps == 0
         is_time |= every_minutes is not None and time.monotonic() - self.saved_s >= 60 * every_minutes
         if is_time:
-            self._save()
+            self._begin_save()
         self._stop_if_asked(is_saved=is_time)
 
     def _stop_if_asked(self, *, is_saved: bool = False) -> None:
         """Ends the run if somebody asked; a validation is then done anew by who continues.
 
+        Args:
+            is_saved: whether a save of this very state is done, or running.
+
         Raises:
             RunStopped: after saving, unless that is done.
+            Exception: whatever a save raised meanwhile.
         """
+        self.saver.look()
         reason = self.stop.reason
         if reason is None:
             return
         if not is_saved:
-            self._save()
+            self._begin_save()
+        self.saver.wait()
         log.warning(
             f"stopped: {reason}; {self.steps_done} steps are saved, {self.epochs_done} of {self.options.epochs} "
             f"epochs are done. To continue:\n  {self.recorder.run.command_to_continue}"
@@ -121,6 +134,7 @@ class BaseTrainer(ABC):
             self.epoch_lr = float(self.learner.optimizer.param_groups[0]["lr"])
         train = self._train_epoch(epoch)
         train_s = time.perf_counter() - self.epoch_started_s
+        self._say_first_step()
         val = self._valid_epoch(epoch)
         time_s = self._epoch_so_far_s()
         scores = named_scores(train, val)
@@ -133,8 +147,8 @@ class BaseTrainer(ABC):
         self.load_progress(None)
         record = EpochRecord(epoch, time_s, lr, speed, train, val)
         self.recorder.write(record, self.monitor.best_epoch)
-        self._save(improved=improved)
-        self._say(record, best_before if improved else None, improved=improved)
+        line = self._line(record, best_before if improved else None, improved=improved)
+        self._begin_save(improved=improved, then=lambda: say_above_bar(log, line))
 
     def _why_stopped(self) -> str:
         monitor = self.monitor
@@ -164,11 +178,17 @@ class BaseTrainer(ABC):
     def load_progress(self, progress: dict[str, Any] | None) -> None:  # noqa: B027  nothing is promised
         """Puts the part of an epoch back; None at the end of each epoch."""
 
-    def _say(self, record: EpochRecord, best_before: float | None, *, improved: bool) -> None:
-        """One line an epoch."""
-        parts = [f"epoch {record.epoch}/{self.options.epochs}", "train " + _in_words(record.train)]
+    def _say_first_step(self) -> None:
+        """Once, and not while a bar is shown."""
+        if self.first_step_after_s is not None and self.is_first_step_unsaid:
+            self.is_first_step_unsaid = False
+            log.debug(f"first step after {self.first_step_after_s:.1f} s")
+
+    def _line(self, record: EpochRecord, best_before: float | None, *, improved: bool) -> str:
+        """What is said of an epoch."""
+        parts = [f"epoch {record.epoch}/{self.options.epochs}", "train " + scores_in_words(record.train)]
         if record.val:
-            parts.append("val " + _in_words(record.val))
+            parts.append("val " + scores_in_words(record.val))
         parts.append(f"lr {record.lr:.4g}")
         digits = 0 if record.images_per_s >= 10 else 1
         speed = f"{record.time_s:.1f} s, {record.images_per_s:.{digits}f} images/s"
@@ -176,7 +196,7 @@ class BaseTrainer(ABC):
         if improved:
             change = f" from {best_before:.4g}" if best_before is not None else ""
             parts.append(f"{self.monitor.name} improved{change} to {self.monitor.best:.4g}, saved best.pth")
-        log.info(" | ".join(parts))
+        return " | ".join(parts)
 
     def _speed_remark(self) -> str:
         """What a subclass wishes to add to the speed."""
@@ -214,22 +234,46 @@ class BaseTrainer(ABC):
     def _epoch_so_far_s(self) -> float:
         return self.epoch_time_s + time.perf_counter() - self.epoch_started_s
 
-    def _save(self, *, improved: bool = False) -> None:
-        """Commits where the run stands, under all names that it has.
+    def _save(self) -> None:
+        """Commits where the run stands; when this returns, it is on the disk.
 
         Raises:
-            TrainingError: it cannot be written, or holds a number that is not finite; what was saved before stays.
+            TrainingError: see `_begin_save`.
+        """
+        self._begin_save()
+        self.saver.wait()
+
+    def _begin_save(self, *, improved: bool = False, then: Callable[[], None] | None = None) -> None:
+        """Begins to commit where the run stands, under all names that it has; goes on while that is written.
+
+        Args:
+            improved: whether it is the best so far.
+            then: is called, in this thread, once all of it is on the disk.
+
+        Raises:
+            TrainingError: the state holds a number that is not finite, or the one before could not be written; what
+                was saved before stays. Of this one it is raised later.
         """
         self._require_finite()
-        saved = self.epochs_saved
-        try:
-            self.checkpoints.save(self.state_dict(), improved=improved)
-            self.epochs_saved, self.saved_s = self.epochs_done, time.monotonic()
-            self.status.say("running", epochs_done=self.epochs_done, steps_done=self.steps_done)
-            for name in ("last.pth", "best.pth"):
-                self.recorder.run.publish(name)
-        except OutputError as error:
-            raise TrainingError(f"{error} ({saved} epochs were saved before)") from error
+        self.saver.wait()
+        saved, epochs_done, steps_done = self.epochs_saved, self.epochs_done, self.steps_done
+
+        def write(state: dict[str, Any], check: Callable[[], None]) -> None:
+            try:
+                self.checkpoints.save(state, improved=improved, check=check)
+                self.status.say("running", epochs_done=epochs_done, steps_done=steps_done)
+                for name in ("last.pth", "best.pth"):
+                    self.recorder.run.publish(name)
+            except OutputError as error:
+                raise TrainingError(f"{error} ({saved} epochs were saved before)") from error
+
+        def done() -> None:
+            self.epochs_saved = epochs_done
+            if then is not None:
+                then()
+
+        self.saver.start(self.state_dict(), write, done)
+        self.saved_s = time.monotonic()
 
     def _require_finite(self) -> None:  # noqa: B027  nothing is promised
         """Raises where the state must not be saved."""
@@ -257,13 +301,13 @@ class BaseTrainer(ABC):
             by_step = getattr(self.learner.schedule, "interval", None) == "step"
             changed, progress = [*changed, *(["lr_scheduler"] if by_step else [])], None
         if progress is not None:
-            _require_same_batches(changed, state["epochs_done"])
+            require_same_batches(changed, state["epochs_done"])
         fresh_groups = [dict(group) for group in self.learner.optimizer.param_groups]
         new_settings = any(path.startswith(("optimizer.", "lr_scheduler")) for path in changed)
         for name, thing in self.stateful().items():
             if name == "schedule" and new_settings:
                 continue
-            with _fitting(name):
+            with fitting(name):
                 thing.load_state_dict(state[name])
         self.epochs_done, self.steps_done = state["epochs_done"], state["steps_done"]
         self.epochs_saved = self.epochs_done
@@ -273,78 +317,14 @@ class BaseTrainer(ABC):
             # In steps as they are now, which another batch size may have made fewer.
             in_epoch = -(-progress["batches_done"] // self.options.accumulate_steps) if progress is not None else 0
             steps = self.epochs_done * self.steps_per_epoch + in_epoch
-            with _fitting("schedule"):
+            with fitting("schedule"):
                 self.learner.schedule.replay(self.epochs_done, steps)
             self.steps_done = steps if has_new_data else self.steps_done
         if progress is not None:
-            with _fitting("progress"):
+            with fitting("progress"):
                 self.load_progress(progress)
             self.epoch_time_s, self.epoch_lr = progress["time_s"], progress["lr"]
-        with _fitting("rng"):
+        with fitting("rng"):
             restore_global_rng(state["rng"], self.context.devices)
         self.is_last_saved = not changed and self.checkpoints.is_last(state)
         self.checkpoints.go_on_from(state, self.monitor.best_epoch)
-
-
-@contextmanager
-def _fitting(name: str) -> Iterator[None]:
-    """Says of a part of a checkpoint that it does not fit, in place of what its owner raises."""
-    try:
-        yield
-    except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
-        raise CheckpointError(f"the checkpoint's {name} does not fit this config: {reason}") from None
-
-
-def _require_same_batches(changed: list[str], epochs_done: int) -> None:
-    """Within an epoch the position is a number of batches, and sums of scores are kept: neither may change meaning."""
-    harmless = tuple(f"data_loader.args.{name}" for name in WORKER_OPTIONS)
-    meant = ("data_loader", "metrics", "loss", "trainer.len_epoch", "trainer.accumulate_steps", "trainer.type")
-    wrong = [path for path in changed if path.startswith(meant) and not path.startswith(harmless)]
-    if wrong:
-        raise CheckpointError(
-            f"{wrong[0]}: cannot change within an epoch, and this checkpoint was saved in epoch {epochs_done + 1}; "
-            f"continue from a checkpoint-epoch<N>.pth, or finish the epoch first"
-        )
-
-
-def checked_monitor(options: TrainerOptions, score_names: list[str]) -> Monitor:
-    """The monitor, held against the scores that there will be.
-
-    Raises:
-        ConfigError: it watches a score that nobody will compute.
-    """
-    monitor = Monitor.from_setting(options.monitor, options.early_stop or None, options.min_delta)
-    if monitor.name is not None and monitor.name not in score_names:
-        hint = (
-            " (there are no validation images)"
-            if monitor.name.startswith("val_") and not any(name.startswith("val_") for name in score_names)
-            else ""
-        )
-        raise ConfigError(
-            f"no score '{monitor.name}'{hint}.{suggest(monitor.name, score_names)} There are {', '.join(score_names)}, "
-            f"or 'off'",
-            "trainer.monitor",
-        )
-    return monitor
-
-
-def named_scores(train: dict[str, float], val: dict[str, float]) -> dict[str, float]:
-    """Scores by the names that monitors use; a bare name is the training score, as in pytorch-template.
-
-    >>> named_scores({"loss": 1.0}, {"loss": 2.0})
-    {'train_loss': 1.0, 'val_loss': 2.0, 'loss': 1.0}
-    """
-    prefixed = {f"train_{name}": value for name, value in train.items()}
-    prefixed |= {f"val_{name}": value for name, value in val.items()}
-    return prefixed | train
-
-
-def score_names(metric_names: list[str], *, has_validation: bool) -> list[str]:
-    """The names that a monitor can watch."""
-    names = dict.fromkeys(["loss", *metric_names], 0.0)
-    return list(named_scores(names, names if has_validation else {}))
-
-
-def _in_words(scores: dict[str, float]) -> str:
-    return " ".join(f"{name} {value:.4f}" for name, value in scores.items())

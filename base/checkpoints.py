@@ -11,7 +11,7 @@ removed. Whatever is interrupted in between, what was saved before is still ther
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +41,18 @@ class Checkpoints:
         self.folder, self.period, self.keep = folder, period, keep
         self.last, self.best = folder / "last.pth", folder / "best.pth"
 
-    def save(self, state: dict[str, Any], *, improved: bool = False) -> None:
+    def save(self, state: dict[str, Any], *, improved: bool = False, check: Callable[[], None] | None = None) -> None:
         """Writes last.pth and gives it its other names; when this returns, it is on the disk.
 
         Args:
             state: of a trainer.
             improved: whether it is the best so far.
+            check: see `save_checkpoint`.
 
         Raises:
             OutputError: it cannot be written; what was saved before is whole.
         """
-        save_checkpoint(self.last, state)
+        save_checkpoint(self.last, state, check)
         if improved:
             link(self.last, self.best)
         numbered = self._numbered_name(position_of(state))

@@ -4,12 +4,15 @@
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from base.base_data_loader import BaseDataLoader
 from base.checkpoints import Checkpoints
+from base.loader_options import WORKER_OPTIONS
 from logger.run_dir import RunDir
 from logger.status import Status
 from utils.device import numerics
@@ -145,3 +148,25 @@ def numerics_changes(config: Any, device: torch.device) -> list[str]:
     now = numerics(device)
     differ = [f"{name} was {before.get(name)}, is {now[name]}" for name in now if before.get(name) != now[name]]
     return [f"{'; '.join(differ)}: the last bits may differ from those of a run that was not stopped"] if differ else []
+
+
+@contextmanager
+def fitting(name: str) -> Iterator[None]:
+    """Says of a part of a checkpoint that it does not fit, in place of what its owner raises."""
+    try:
+        yield
+    except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+        raise CheckpointError(f"the checkpoint's {name} does not fit this config: {reason}") from None
+
+
+def require_same_batches(changed: list[str], epochs_done: int) -> None:
+    """Within an epoch the position is a number of batches, and sums of scores are kept: neither may change meaning."""
+    harmless = tuple(f"data_loader.args.{name}" for name in WORKER_OPTIONS)
+    meant = ("data_loader", "metrics", "loss", "trainer.len_epoch", "trainer.accumulate_steps", "trainer.type")
+    wrong = [path for path in changed if path.startswith(meant) and not path.startswith(harmless)]
+    if wrong:
+        raise CheckpointError(
+            f"{wrong[0]}: cannot change within an epoch, and this checkpoint was saved in epoch {epochs_done + 1}; "
+            f"continue from a checkpoint-epoch<N>.pth, or finish the epoch first"
+        )

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import torch
 from annotated_types import Ge, Lt
 
-from base.base_trainer import checked_monitor, score_names
+from base.scores import checked_monitor, score_names
 from base.training_parts import TrainerOptions
 from logger.run_dir import is_folder_name
 from utils.config_check import Checker, Section

@@ -1,5 +1,6 @@
 """The bar of an epoch: on a terminal one line that moves; elsewhere nothing, so that files hold no control codes."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -42,3 +43,12 @@ class Progress:
     def close(self) -> None:
         """Removes the line."""
         self.bar.close()
+
+
+def say_above_bar(log: logging.Logger, line: str) -> None:
+    """Logs a line at progress level at any time; a bar that is shown goes on below it."""
+    if not sys.stderr.isatty():
+        log.info(line)
+        return
+    with tqdm.external_write_mode():
+        log.info(line)

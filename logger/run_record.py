@@ -26,7 +26,7 @@ LIBRARIES = ("torch", "torchvision", "torchmetrics", "numpy", "pandas", "Pillow"
 
 
 @contextmanager
-def recorded(run: RunDir, words: Sequence[str], about: dict[str, Any], root: Path) -> Iterator[None]:
+def recorded(run: RunDir, words: Sequence[str], about: dict[str, Any], root: Path) -> Iterator[dict[str, Any]]:
     """Adds this process to run.json, and how it ended: "finished", "stopped: SIGTERM", "interrupted", or an error.
 
     Where the process is killed, `ended` and `outcome` stay null. A continued run has one entry for each process.
@@ -36,6 +36,9 @@ def recorded(run: RunDir, words: Sequence[str], about: dict[str, Any], root: Pat
         words: the command line behind the script's name.
         about: what the caller knows: seed, overrides, what was continued, devices.
         root: the project's folder, whose git commit is recorded.
+
+    Yields:
+        The entry; what is added to it is written at the end.
     """
     path = run.models / "run.json"
     try:
@@ -49,6 +52,7 @@ def recorded(run: RunDir, words: Sequence[str], about: dict[str, Any], root: Pat
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         "hardware": hardware(),
         "started": _now(),
+        "first_step_after_s": None,
         "ended": None,
         "outcome": None,
     }
@@ -58,7 +62,7 @@ def recorded(run: RunDir, words: Sequence[str], about: dict[str, Any], root: Pat
     status.say("running", reason=None, to_continue=None, digests=None)  # what an earlier process said is over
     state = "failed"
     try:
-        yield
+        yield entry
         state, entry["outcome"] = "finished", "finished"
     except BaseException as error:
         entry["outcome"] = f"{type(error).__name__}: {error}"[:500]

@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 import random
+import threading
 
 import pytest
 import torch
@@ -15,16 +16,15 @@ from base.base_trainer import (
     Learner,
     RunContext,
     TrainerOptions,
-    named_scores,
-    score_names,
 )
 from base.checkpoints import Checkpoints
 from logger.run_dir import RunDir
 from trainer.schedule import NoSchedule, Schedule
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.errors import CheckpointError, ConfigError
+from utils.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from utils.plain import require_plain
 from utils.seed import generator_for
+from utils.stop import RunStopped
 
 PASSPORT = {"config": {"name": "x"}, "offered": [], "classes": ["a", "b"], "run": {"name": "x", "run_id": "1"}}
 COUNTS = ("progress", "epochs_done", "steps_done", "history", "rng")
@@ -157,6 +157,7 @@ def test_last_is_saved_before_the_first_epoch_and_after_each(make):
 
     class Looking(Scripted):
         def _train_epoch(self, epoch):
+            self.saver.wait()
             seen.append(epoch_of(self.models_dir / "last.pth"))
             return super()._train_epoch(epoch)
 
@@ -237,6 +238,138 @@ def test_the_newest_runs_files_are_shown_above_all_runs(make, tmp_path):
 
     assert epoch_of(tmp_path / "models/last.pth") == 3
     assert not (tmp_path / "models/best.pth").exists()
+
+
+class Held:
+    """Stands for `Checkpoints.save`: begins, and goes on when it is let through; may fail."""
+
+    def __init__(self, checkpoints, error=None):
+        self.begun, self.open, self.error, self.save = threading.Event(), threading.Event(), error, checkpoints.save
+        checkpoints.save = self
+
+    def __call__(self, state, **settings):
+        if state["epochs_done"] > 0:
+            self.begun.set()
+            assert self.open.wait(20)
+            if self.error is not None:
+                raise self.error
+        self.save(state, **settings)
+
+
+def test_the_next_epoch_is_trained_while_one_is_saved_and_nothing_is_said_of_it_before(make, caplog):
+    seen = []
+
+    class Looking(Scripted):
+        def _valid_epoch(self, epoch):
+            if epoch == 2:
+                assert held.begun.wait(20)
+                seen.append((epoch_of(self.models_dir / "last.pth"), list(caplog.messages), self.epochs_saved))
+                seen.append(self.status.facts["epochs_done"])
+                weights.append(self.learner.model.weight.detach().clone())
+                held.open.set()
+            if epoch == 1:
+                weights.append(self.learner.model.weight.detach().clone())
+            return super()._valid_epoch(epoch)
+
+    trainer, weights = make(kind=Looking, epochs=2), []
+    held = Held(trainer.checkpoints)
+    with caplog.at_level(logging.INFO, "run"):
+        trainer.train()
+
+    assert seen == [(0, [], 0), 0]
+    assert [line[:9] for line in caplog.messages] == ["epoch 1/2", "epoch 2/2"]
+    assert trainer.epochs_saved == 2
+    assert not torch.equal(*weights)
+    for epoch, weight in enumerate(weights, 1):
+        saved = load_checkpoint(trainer.models_dir / f"checkpoint-epoch{epoch}.pth")
+        assert torch.equal(saved["model"]["weight"], weight)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4])
+def test_a_save_that_fails_ends_the_run_at_the_next_save_or_at_the_end(make, caplog, epochs):
+    trainer = make(epochs=epochs)
+    Held(trainer.checkpoints, OutputError("last.pth: the disk is full")).open.set()
+
+    with pytest.raises(TrainingError, match=r"^last\.pth: the disk is full \(0 epochs were saved before\)$"):
+        trainer.train()
+
+    assert trainer.epochs_done <= 2
+    assert epoch_of(trainer.models_dir / "last.pth") == 0
+    assert caplog.messages == []
+    assert trainer.recorder.num_closed == 1
+
+
+def test_a_save_that_failed_is_noticed_after_the_next_step(make):
+    class Stepping(Scripted):
+        def _valid_epoch(self, epoch):
+            if epoch == 2:
+                held.open.set()
+                assert self.saver._ended.wait(20)
+                self._step_done()
+                raise AssertionError("went on")
+            return super()._valid_epoch(epoch)
+
+    trainer = make(kind=Stepping)
+    held = Held(trainer.checkpoints, OutputError("last.pth: the disk is full"))
+
+    with pytest.raises(TrainingError, match="the disk is full"):
+        trainer.train()
+
+
+def test_a_mistake_in_training_waits_for_the_save_that_is_running(make):
+    class Broken(Scripted):
+        def _valid_epoch(self, epoch):
+            if epoch == 2:
+                threading.Timer(0.2, held.open.set).start()
+                raise ZeroDivisionError
+            return super()._valid_epoch(epoch)
+
+    trainer = make(kind=Broken)
+    held = Held(trainer.checkpoints)
+
+    with pytest.raises(ZeroDivisionError):
+        trainer.train()
+
+    assert epoch_of(trainer.models_dir / "last.pth") == trainer.epochs_saved == 1
+
+
+def test_a_run_that_is_stopped_right_after_an_epoch_says_so_when_that_is_saved(make, caplog):
+    trainer = make()
+
+    class Stopping(type(trainer.stop)):
+        @property
+        def reason(self):
+            return "SIGTERM" if trainer.epochs_done == 1 else None
+
+    trainer.stop = Stopping()
+    held = Held(trainer.checkpoints)
+    threading.Timer(0.2, held.open.set).start()
+
+    with pytest.raises(RunStopped), caplog.at_level(logging.INFO, "run"):
+        trainer.train()
+
+    assert epoch_of(trainer.models_dir / "last.pth") == 1
+    assert [line.split(" ")[0] for line in caplog.messages] == ["epoch", "stopped:"]
+
+
+def test_the_first_step_is_timed_once_from_the_command_on(make, caplog):
+    trainer = make(epochs=2)
+    trainer.stop.begun_s -= 100
+
+    class Counting:
+        reason, begun_s = None, trainer.stop.begun_s
+
+    trainer.stop = Counting()
+    trainer._step_done()
+    first = trainer.first_step_after_s
+    trainer._step_done()
+    with caplog.at_level(logging.DEBUG, "run"):
+        trainer._say_first_step()
+        trainer._say_first_step()
+
+    assert 100 <= first < 200
+    assert trainer.first_step_after_s == first
+    assert caplog.messages == [f"first step after {first:.1f} s"]
 
 
 # --- when it stops -----------------------------------------------------------------------------------------------
@@ -370,25 +503,6 @@ def test_an_epoch_is_one_line_that_tells_an_improvement_with_before_and_after(ma
     assert first.endswith("| val_loss improved to 4, saved best.pth")
     assert second.endswith("| val_loss improved from 4 to 3, saved best.pth")
     assert "improved" not in third
-
-
-def test_a_bare_name_is_the_training_score():
-    named = named_scores({"loss": 1.0, "accuracy": 0.5}, {"loss": 2.0})
-
-    assert named == {"train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 2.0, "loss": 1.0, "accuracy": 0.5}
-    assert list(named)[:3] == ["train_loss", "train_accuracy", "val_loss"]
-
-
-def test_scores_that_a_monitor_can_watch_are_named_by_part():
-    assert score_names(["accuracy"], has_validation=True) == [
-        "train_loss",
-        "train_accuracy",
-        "val_loss",
-        "val_accuracy",
-        "loss",
-        "accuracy",
-    ]
-    assert score_names([], has_validation=False) == ["train_loss", "loss"]
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
@@ -547,7 +661,8 @@ def killed_at_link(make, monkeypatch, epoch, name):
     link = base.checkpoints.link
 
     def dying(target, path, **settings):
-        if trainer.epochs_done == epoch and path.name.startswith(name):
+        # Not the trainer's, which may be further on.
+        if epoch_of(target) == epoch and path.name.startswith(name):
             raise Killed
         link(target, path, **settings)
 

@@ -1,6 +1,7 @@
 """progress.py: silent into a file, a bar on a terminal, and numbers read only to be shown."""
 
 import io
+import logging
 import os
 import pty
 import re
@@ -10,7 +11,7 @@ import termios
 from pathlib import Path
 
 from logger import progress
-from logger.progress import Progress
+from logger.progress import Progress, say_above_bar
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = """
@@ -89,3 +90,17 @@ def test_the_line_is_written_at_most_ten_times_a_second(monkeypatch):
 
     assert 50 <= screen.getvalue().count("\r") - before <= 100  # in 10 s
     bar.close()
+
+
+def test_a_line_above_the_bar_is_logged_and_on_a_terminal_the_bar_is_cleared_first(monkeypatch, caplog):
+    log, cleared = logging.getLogger("run"), []
+    with caplog.at_level(logging.INFO, "run"):
+        say_above_bar(log, "into a file")
+        monkeypatch.setattr(progress.sys, "stderr", Terminal())
+        bar = Progress(3, "epoch 1/2")
+        monkeypatch.setattr(bar.bar, "clear", lambda *_, **__: cleared.append(list(caplog.messages)))
+        say_above_bar(log, "over a bar")
+        bar.close()
+
+    assert caplog.messages == ["into a file", "over a bar"]
+    assert cleared == [["into a file"]]

@@ -67,6 +67,9 @@ def test_a_continued_run_has_an_entry_for_each_process(
     assert two["continued_from"] == last
     assert two["overrides"] == ["trainer.epochs=2"]
     assert two["device"].startswith("CPU")
+    assert one["first_step_after_s"] > 0 < two["first_step_after_s"]
+    log = next(first.recorder.run.log.glob("info.log")).read_text(encoding="utf-8")
+    assert log.count(f"first step after {one['first_step_after_s']:.1f} s") >= 1
 
 
 def test_a_damaged_record_is_not_overwritten(run: RunDir, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions, score_names
+from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions
+from base.scores import score_names
 from logger.progress import Progress
 from logger.recorder import EpochRecord
 from trainer.advice import Waiting, advice_on

@@ -73,6 +73,7 @@ def try_run(trainer: Trainer, options: TrainerOptions) -> dict[str, str]:
     valid_s = _seconds(lambda: trainer._valid_epoch(epoch + 1)) * num_batches / min(NUM_VALID_BATCHES, num_batches or 1)
     trainer.recorder.finish(trainer.context.passport.get("config", {}), trainer.recorder.history.last_row())
     trainer.recorder.close()
+    trainer.saver.wait()
     last = trainer.models_dir / "last.pth"
     trainer.resume(load_checkpoint(last))
     epoch_s = -(-(options.len_epoch or len(trainer.train_loader)) // group) * step_s + valid_s

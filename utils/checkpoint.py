@@ -10,8 +10,9 @@ import pickle
 import struct
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -44,8 +45,25 @@ _DAMAGED = (
 )
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+class _Watched:
+    """A file that asks before each write whether to go on."""
+
+    def __init__(self, file: IO[bytes], check: Callable[[], None]):
+        self.file, self.check, self.flush = file, check, file.flush
+
+    def write(self, data: Any) -> int:
+        self.check()
+        return self.file.write(data)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any], check: Callable[[], None] | None = None) -> None:
     """Writes `state` to `path`; the previous file stays whole until the new one is complete.
+
+    Args:
+        path: of the file.
+        state: plain data.
+        check: is called now and then until the file is complete, and may raise to end it; torch makes a RuntimeError
+            of some of what it raises.
 
     Raises:
         TypeError: something in it is not a tensor, number, string, bool, None, list, tuple or dict of those.
@@ -53,9 +71,13 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     require_plain(state)
     state = {"format": FORMAT, **{key: value for key, value in state.items() if key != DIGEST}}
-    state[DIGEST] = digest_of(state)
+    state[DIGEST] = digest_of(state, check=check)
+
     # A file object, not a path: only then does a full disk show as an OSError instead of "unexpected pos".
-    replace_file(path, lambda file: torch.save(state, file), "the checkpoint")
+    def write(file: IO[bytes]) -> None:
+        torch.save(state, _Watched(file, check) if check is not None else file)  # type: ignore[arg-type]
+
+    replace_file(path, write, "the checkpoint")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

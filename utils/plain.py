@@ -7,7 +7,7 @@ the data says, not over the bytes of a file, so that it lies inside the file and
 import hashlib
 import struct
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ def require_plain(value: Any, where: str = "checkpoint") -> None:
         raise TypeError(f"{where} is a {type(value).__module__}.{type(value).__qualname__}, not plain data")
 
 
-def digest_of(value: Any, max_bytes: int | None = None) -> str:
+def digest_of(value: Any, max_bytes: int | None = None, check: Callable[[], None] | None = None) -> str:
     """SHA-256, in hex, of plain data: key paths, types, dtypes, shapes and every bit of the values.
 
     A Parameter counts as the tensor that it is, any kind of dict as a dict, and the order of its keys counts.
@@ -49,6 +49,7 @@ def digest_of(value: Any, max_bytes: int | None = None) -> str:
     Args:
         value: plain data.
         max_bytes: the most that it may unfold to.
+        check: is called now and then, and may raise to end it.
 
     Raises:
         TypeError: something in it is not plain data.
@@ -56,6 +57,8 @@ def digest_of(value: Any, max_bytes: int | None = None) -> str:
     """
     digest, num_bytes = hashlib.sha256(), 0
     for piece in _pieces(value):
+        if check is not None:
+            check()
         digest.update(piece)
         num_bytes += len(piece) + 16  # nothing is free: nested empty lists are many pieces of a few bytes
         if max_bytes is not None and num_bytes > max_bytes:

@@ -30,10 +30,12 @@ class StopRequest:
     Attributes:
         phase: what a signal interrupts, see the top of this file. In "training" a second Ctrl-C raises
             KeyboardInterrupt.
+        begun_s: when this was made, by `time.monotonic`: what train.py does first.
     """
 
     def __init__(self, phase: Literal["importing", "building", "training"] = "training"):
         self.phase = phase
+        self.begun_s = time.monotonic()
         self.max_minutes: float | None = None
         self.deadline_s: float | None = None
         self.signal_name: str | None = None
