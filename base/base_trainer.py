@@ -72,6 +72,7 @@ class BaseTrainer(ABC):
                 self.stop.phase = "training"
                 if self.steps_done == 0 or not self.is_last_saved:
                     self._save()  # a run that is killed before its first save can be continued too
+                    self.saver.wait()
                 for epoch in range(self.epochs_done + 1, self.options.epochs + 1):
                     self._one_epoch(epoch)
                     if self.monitor.exhausted:
@@ -102,7 +103,7 @@ class BaseTrainer(ABC):
         is_time = every_steps is not None and self.steps_done % every_steps == 0
         is_time |= every_minutes is not None and time.monotonic() - self.saved_s >= 60 * every_minutes
         if is_time:
-            self._begin_save()
+            self._save()
         self._stop_if_asked(is_saved=is_time)
 
     def _stop_if_asked(self, *, is_saved: bool = False) -> None:
@@ -120,7 +121,7 @@ class BaseTrainer(ABC):
         if reason is None:
             return
         if not is_saved:
-            self._begin_save()
+            self._save()
         self.saver.wait()
         log.warning(
             f"stopped: {reason}; {self.steps_done} steps are saved, {self.epochs_done} of {self.options.epochs} "
@@ -148,7 +149,7 @@ class BaseTrainer(ABC):
         record = EpochRecord(epoch, time_s, lr, speed, train, val)
         self.recorder.write(record, self.monitor.best_epoch)
         line = self._line(record, best_before if improved else None, improved=improved)
-        self._begin_save(improved=improved, then=lambda: say_above_bar(log, line))
+        self._save(improved=improved, then=lambda: say_above_bar(log, line))
 
     def _why_stopped(self) -> str:
         monitor = self.monitor
@@ -234,16 +235,7 @@ class BaseTrainer(ABC):
     def _epoch_so_far_s(self) -> float:
         return self.epoch_time_s + time.perf_counter() - self.epoch_started_s
 
-    def _save(self) -> None:
-        """Commits where the run stands; when this returns, it is on the disk.
-
-        Raises:
-            TrainingError: see `_begin_save`.
-        """
-        self._begin_save()
-        self.saver.wait()
-
-    def _begin_save(self, *, improved: bool = False, then: Callable[[], None] | None = None) -> None:
+    def _save(self, *, improved: bool = False, then: Callable[[], None] | None = None) -> None:
         """Begins to commit where the run stands, under all names that it has; goes on while that is written.
 
         Args:
