@@ -19,7 +19,7 @@ from base.background_saver import BackgroundSaver
 from base.checkpoints import Checkpoints
 from model.vgg import VGG
 
-STEPS, EVERY, ROUNDS = 60, 10, 5
+STEPS, EVERY, ROUNDS = 60, 10, 3
 
 Save = Callable[[dict[str, Any]], None]
 
