@@ -229,7 +229,7 @@ FORBIDDEN_IMPORTS = {
     "ftplib": (),
     "xmlrpc": (),
     "torchvision.io": (),
-    "torchcodec": (),
+    "torchcodec": ("data_loader/jpeg.py",),
     "dill": (),
     "cloudpickle": (),
     "joblib": (),

@@ -82,7 +82,7 @@ def test_rgb_png_comes_back_exactly_as_uint8_chw_in_writable_memory(write):
     pixels_CHW = decode_image(write(PNG))
 
     assert pixels_CHW.dtype == torch.uint8
-    assert pixels_CHW.is_contiguous()
+    assert pixels_CHW.permute(1, 2, 0).is_contiguous()  # the channels last
     assert np.array_equal(pixels_CHW.numpy(), UPRIGHT_HWC.transpose(2, 0, 1))
     pixels_CHW.add_(1)
 
