@@ -79,3 +79,12 @@ def test_batch_that_came_is_not_changed(dtype):
     PixelsToInput(MEAN, STD, CPU)(images_NCHW)
 
     assert torch.equal(images_NCHW, before)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_whole_lines_follow_a_change_of_size(channels):
+    to_input = PixelsToInput([0.5], [0.25], CPU, torch.channels_last)
+
+    for height, width in ((5, 7), (7, 5), (5, 7), (1, 1), (3, 1)):
+        images_NCHW = torch.full((2, channels, height, width), 255, dtype=torch.uint8)
+        assert torch.equal(to_input(images_NCHW), torch.full((2, channels, height, width), 2.0))

@@ -36,12 +36,30 @@ class PixelsToInput:
         self.shift = 255 * torch.tensor(mean if mean is not None else [0.0], device=device).view(1, -1, 1, 1)
         self.scale = 1 / (255 * torch.tensor(std if std is not None else [1.0], device=device).view(1, -1, 1, 1))
 
+        self._rows: tuple[torch.Size, torch.Tensor, torch.Tensor] | None = None
+
     def __call__(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """float32 images_NCHW on the device."""
         moved = images_NCHW.to(self.device, non_blocking=True)
         is_finished = moved.dtype != torch.uint8
         floats = moved.to(torch.float32, memory_format=self.layout)
-        return floats if is_finished else floats.sub_(self.shift).mul_(self.scale)
+        if is_finished:
+            return floats
+        if floats.is_contiguous():
+            return floats.sub_(self.shift).mul_(self.scale)
+        # With the channels last, three numbers in turn meet as many pixels at a time: 4 times slower than whole lines.
+        shift, scale = self._whole_lines(floats.shape)
+        floats.permute(0, 2, 3, 1).flatten(2).sub_(shift).mul_(scale)
+        return floats
+
+    def _whole_lines(self, shape_NCHW: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
+        """Shift and scale for each number of a line of W pixels of C channels, kept until the size changes."""
+        shape_CHW = shape_NCHW[1:]
+        if self._rows is None or self._rows[0] != shape_CHW:
+            channels, _, width = shape_CHW
+            shift, scale = (row.flatten().expand(channels).repeat(width) for row in (self.shift, self.scale))
+            self._rows = (shape_CHW, shift, scale)
+        return self._rows[1], self._rows[2]
 
 
 def initial_images(loader: Any) -> torch.Tensor:
