@@ -119,7 +119,7 @@ class KeyedDataset(Dataset[Any]):
 
     def _stacked(self, samples: list[Any]) -> Any:
         try:
-            return self.collate(samples)
+            return _by_default(samples) if self.collate is default_collate else self.collate(samples)
         except RuntimeError:
             shapes = sorted({tuple(getattr(sample[0], "shape", ())) for sample in samples})
             if len(shapes) == 1:
@@ -128,6 +128,24 @@ class KeyedDataset(Dataset[Any]):
                 f"images of one batch differ in size: {shapes[0]} and {shapes[1]} (channels, height, width). "
                 f"Add a Resize and a CenterCrop or RandomCrop to the transforms"
             ) from None
+
+
+def _by_default(samples: list[Any]) -> Any:
+    """torch's default batch; where the channels of an image lie last in memory, those of the batch do too.
+
+    A batch is then copied line by line and not byte by byte, which is several times faster.
+    """
+    if any(not _has_channels_last(sample) for sample in samples):
+        return default_collate(samples)
+    images_NHWC = default_collate([image.permute(1, 2, 0) for image, _ in samples])
+    return [images_NHWC.permute(0, 3, 1, 2), default_collate([target for _, target in samples])]
+
+
+def _has_channels_last(sample: Any) -> bool:
+    image = sample[0] if isinstance(sample, tuple) and len(sample) == 2 else None
+    if type(image) is not torch.Tensor or image.ndim != 3:
+        return False
+    return image.stride(0) == 1 and image.stride(2) == image.shape[0] > 1
 
 
 def _in_one_line(error: Exception) -> str:

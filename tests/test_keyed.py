@@ -362,3 +362,38 @@ def test_a_data_set_that_does_not_skip_fails_the_batch():
     dataset.dataset.skips_bad = False
 
     assert dataset.__getitems__([(0, 5), (0, 4)]) == FailedBatch("4.png: damaged")
+
+
+class Pictures:
+    """Three pictures whose channels lie as asked for; the second is cut from a larger one."""
+
+    def __init__(self, channels_last, dtype=torch.uint8):
+        pixels = torch.arange(3 * 5 * 6 * 3).reshape(3, 5, 6, 3).to(dtype).permute(0, 3, 1, 2)
+        pixels = pixels if channels_last else pixels.contiguous()
+        self.images = [pixels[0, :, :4, :5].clone(), pixels[1, :, 1:, 1:], pixels[2, :, :4, :5].flip(2)]
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return self.images[index], index
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_batch_lies_in_memory_as_its_images_do_and_is_the_default_one(channels_last, dtype, num_workers):
+    pictures = Pictures(channels_last, dtype)
+    loader = DataLoader(
+        KeyedDataset(pictures, default_collate, 0),
+        batch_sampler=batches_of(SequentialSampler(), range(3)),
+        num_workers=num_workers,
+        collate_fn=lambda batch: batch,
+    )
+
+    ((images_NCHW, targets_N),) = list(loader)
+
+    assert torch.equal(images_NCHW, torch.stack([image.contiguous() for image in pictures.images]))
+    assert torch.equal(targets_N, torch.arange(3))
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    assert images_NCHW.is_contiguous(memory_format=layout)
