@@ -5,9 +5,11 @@ and normalised, as a whole batch on the device (trainer/pixels.py).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 from utils.errors import ConfigError
 
@@ -23,11 +25,35 @@ def resize_and_crop(image_size: int) -> list[v2.Transform]:
     return [v2.Resize(round(image_size * 256 / 224), antialias=True), v2.CenterCrop(image_size)]
 
 
+class _DenseResizedCrop(v2.RandomResizedCrop):
+    """torchvision's RandomResizedCrop, bit for bit, for images whose channels lie last in memory.
+
+    A crop leaves gaps between its lines, for which torch resizes in a slower way; copied together first, all takes
+    seven tenths of the time.
+    """
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """The crop `params`, resized."""
+        if type(inpt) is not torch.Tensor or inpt.ndim != 3 or inpt.stride(0) != 1:
+            return super().transform(inpt, params)
+        crop_HWC = functional.crop(inpt, **params).permute(1, 2, 0).contiguous()
+        crop_CHW = crop_HWC.permute(2, 0, 1)
+        return functional.resize(crop_CHW, self.size, interpolation=self.interpolation, antialias=self.antialias)
+
+
 def compose(transforms: Sequence[v2.Transform]) -> v2.Transform | None:
     """One transform out of a list; None out of an empty list."""
-    if len(transforms) <= 1:
-        return transforms[0] if transforms else None
-    return v2.Compose(list(transforms))
+    steps = [_dense(transform) for transform in transforms]
+    if len(steps) <= 1:
+        return steps[0] if steps else None
+    return v2.Compose(steps)
+
+
+def _dense(transform: v2.Transform) -> v2.Transform:
+    if type(transform) is not v2.RandomResizedCrop:
+        return transform
+    crop = transform
+    return _DenseResizedCrop(crop.size, crop.scale, crop.ratio, crop.interpolation, crop.antialias)
 
 
 def makes_floats(transforms: Sequence[v2.Transform]) -> bool:

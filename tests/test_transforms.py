@@ -85,6 +85,39 @@ def test_shorter_side_is_resized_to_256_224ths_of_the_image_size(image_size, res
     assert crop.size == (image_size, image_size)
 
 
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(("height", "width"), [(40, 700), (257, 256), (1000, 333)])
+def test_default_way_of_any_format_is_the_tutorials_within_one_grey_level(tmp_path, image_format, height, width):
+    Image.fromarray(picture(height, width, 5)).save(tmp_path / "a", image_format, quality=85)
+
+    ours = compose(resize_and_crop(224))(decode_image(tmp_path / "a")).numpy().astype(int)
+
+    with Image.open(tmp_path / "a") as image:
+        assert np.abs(ours - pil_pixels(image.convert("RGB"))).max() <= 1
+
+
+def test_resize_averages_what_it_leaves_out():
+    stripes_CHW = torch.tensor([0, 255], dtype=torch.uint8).repeat(64).expand(3, 128, 128)
+
+    resized_CHW = resize_and_crop(28)[0](stripes_CHW)  # to 32: without antialiasing, whole stripes would be left
+
+    assert bool(((resized_CHW[:, 2:-2, 2:-2].int() - 127).abs() <= 2).all())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_random_resized_crop_is_torchvisions_bit_for_bit(channels, channels_last):
+    pixels_HWC = torch.from_numpy(picture(150, 211, 4)[:, :, :channels].copy())
+    image = pixels_HWC.permute(2, 0, 1) if channels_last else pixels_HWC.permute(2, 0, 1).contiguous()
+    original = v2.RandomResizedCrop((64, 80), scale=(0.1, 1.0))
+
+    for seed in range(20):
+        torch.manual_seed(seed)
+        expected = original(image)
+        torch.manual_seed(seed)
+        assert torch.equal(compose([original])(image), expected)
+
+
 def test_compose_applies_transforms_in_order_and_nothing_is_none():
     image = torch.arange(48, dtype=torch.uint8).reshape(3, 4, 4)
     crop, flip = v2.CenterCrop((4, 2)), v2.RandomHorizontalFlip(1.0)
