@@ -10,8 +10,9 @@ from typing import Self
 
 import torch
 
-from data_loader.decode import decode_image
+from data_loader.decode import Reduction, decode_image
 from data_loader.paths import PathList
+from data_loader.scaled import reduction_before
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -67,7 +68,10 @@ class ImageFiles(ImageData):
         channels: 3 for RGB, 1 for grey.
         skips_bad: pass over a file that cannot be read, instead of stopping.
         num_left_out: files that are not among these because they were found bad.
+        scaled_decoding: decode large JPEGs no larger than the first transform needs (scaled.py).
     """
+
+    reduction: Reduction | None = None
 
     def __init__(
         self,
@@ -78,15 +82,23 @@ class ImageFiles(ImageData):
         channels: int = 3,
         skips_bad: bool = False,
         num_left_out: int = 0,
+        scaled_decoding: bool = False,
     ):
         super().__init__(targets, classes)
         self.paths = paths if isinstance(paths, PathList) else PathList.of(paths)
         self.channels = channels
         self.skips_bad, self.num_left_out = skips_bad, num_left_out
+        self.scaled_decoding = scaled_decoding
+
+    def with_transform(self, transform: Transform | None) -> Self:
+        """The same files, decoded as that transform allows."""
+        view = super().with_transform(transform)
+        view.reduction = reduction_before(transform) if self.scaled_decoding else None
+        return view
 
     def pixels(self, index: int) -> torch.Tensor:
         """Decodes the file; raises DataError, naming it, where that cannot be done."""
-        return decode_image(self.paths[index], self.channels)
+        return decode_image(self.paths[index], self.channels, self.reduction)
 
     def sample_name(self, index: int) -> str:
         """The file's path."""

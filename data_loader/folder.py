@@ -30,11 +30,12 @@ PART_NAMES = ("train", "test", *VALIDATION_NAMES)
 
 @dataclass(frozen=True)
 class FileRules:
-    """How image files are read: grey or RGB, what happens with a bad one, and which classes there must be."""
+    """How image files are read: grey or RGB, what of a bad one, which classes there must be, and see scaled.py."""
 
     channels: int = 3
     on_bad_image: Literal["error", "skip"] = "error"
     classes: list[str] | None = None
+    scaled_decoding: bool = False
 
 
 def read_parts(data_dir: Path, rules: FileRules, *, training: bool) -> Parts:
@@ -178,4 +179,12 @@ def without_bad_images(
         paths, targets = paths.chosen(kept), targets[kept]
         notes += [f"bad image left out: {path}: {reason}" for path, reason in bad]
         notes += [f"no image can be read of {classes[index]}" for index in lost]
-    return ImageFiles(paths, targets, classes, channels=rules.channels, skips_bad=is_skipping, num_left_out=len(bad))
+    return ImageFiles(
+        paths,
+        targets,
+        classes,
+        channels=rules.channels,
+        skips_bad=is_skipping,
+        num_left_out=len(bad),
+        scaled_decoding=rules.scaled_decoding,
+    )

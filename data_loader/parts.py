@@ -83,12 +83,12 @@ class ImageDataLoader(BaseDataLoader):
     ):
         given: dict[str, Any] = dict(options)
         validation_split = given.pop("validation_split", None)
-        train_list = _first_given(given.pop("transform", None), defaults.transform)
-        eval_list = _first_given(given.pop("eval_transform", None), defaults.eval_transform)
+        train_list = first_given(given.pop("transform", None), defaults.transform)
+        eval_list = first_given(given.pop("eval_transform", None), defaults.eval_transform)
         mean, std = given.pop("mean", None), given.pop("std", None)
         gives_floats = check_pixel_path(train_list, eval_list, mean, std)
         if not gives_floats:
-            self.mean, self.std = _first_given(mean, defaults.mean), _first_given(std, defaults.std)
+            self.mean, self.std = first_given(mean, defaults.mean), first_given(std, defaults.std)
         self.notes = parts.notes
         self.num_test_samples = len(parts.test) if parts.test else 0
         evaluation = compose(eval_list)
@@ -144,7 +144,8 @@ def _names(data: ImageData) -> list[str]:
     return [data.sample_name(index) for index in range(len(data))]
 
 
-def _first_given(value: Sequence | None, default: Sequence) -> Sequence:
+def first_given(value: Sequence | None, default: Sequence) -> Sequence:
+    """`value`, or `default` where a config gives none."""
     return default if value is None else value
 
 

@@ -232,10 +232,9 @@ class Trainer(BaseTrainer):
     def _speed_remark(self) -> str:
         return f", {self.wait_share:.0%} waiting for data"
 
-    def _say(self, record: EpochRecord, best_before: float | None, *, improved: bool) -> None:
-        super()._say(record, best_before, improved=improved)
+    def _line(self, record: EpochRecord, best_before: float | None, *, improved: bool) -> str:
+        line = super()._line(record, best_before, improved=improved)
         waiting = Waiting(self.first_wait_s, self.wait_s - self.first_wait_s, self.wait_share)
-        line = None if self.is_advised else advice_on(waiting, self.train_loader, is_first_epoch=self.epochs_here == 1)
-        if line is not None:
-            self.is_advised = True
-            log.info(f"hint: {line}")
+        hint = None if self.is_advised else advice_on(waiting, self.train_loader, is_first_epoch=self.epochs_here == 1)
+        self.is_advised |= hint is not None
+        return line if hint is None else f"{line}\nhint: {hint}"
