@@ -127,7 +127,7 @@ def main() -> None:
     """Draws, compares, prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", type=Path, help="photographs of your own, in a folder for each class")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {jpeg.decoder_name()}, one thread")
