@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from base.base_sampler import BaseSampler, RandomSampler, SequentialSampler
 from base.keyed import FailedBatch, KeyedBatches, KeyedDataset, PatchedBatch
+from base.skipped import BadSamples
 from base.worker_choice import chosen_workers
 from base.workers import explained, prepare_worker
 from logger.logger import IN_FILE_ONLY
@@ -24,7 +25,6 @@ from utils.seed import generator_for
 from utils.split import digest_of_part, fingerprint_of, split_indices, split_without_classes
 
 log = logging.getLogger("run")
-MIN_BAD = 10  # a hundredth of a small data set would be none
 # What transforms raise at images that they cannot take.
 _MISFITS = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError)
 
@@ -116,7 +116,7 @@ class BaseDataLoader(DataLoader, ABC):
             "loader_timeout": loader_timeout,
         }
         start_method = multiprocessing_context or multiprocessing.get_start_method()
-        self.bad: dict[int, str] = {}
+        self.bad = BadSamples("left out" if evaluation else "replaced by another")
         self.loader_timeout_s = loader_timeout
         super().__init__(
             KeyedDataset(dataset, collate_fn, seed, None if evaluation else self.indices),
@@ -251,7 +251,7 @@ class BaseDataLoader(DataLoader, ABC):
                     log.log(IN_FILE_ONLY, batch.details)
                 raise LoaderError(batch.message) if batch.details else DataError(batch.message)
             if isinstance(batch, PatchedBatch):
-                self._note_bad(batch.bad)
+                self.bad.note(batch.bad, len(self.indices), self._name_of)
                 batch = batch.batch
             if batch is not None:
                 yield batch
@@ -260,24 +260,6 @@ class BaseDataLoader(DataLoader, ABC):
         """Ends workers that are kept from one epoch to the next."""
         if self._iterator is not None:
             self._iterator._shutdown_workers()  # type: ignore[attr-defined]  # of the kind that has workers
-
-    def _note_bad(self, bad: list[tuple[int, str]]) -> None:
-        """Says once of each sample that it cannot be read.
-
-        Raises:
-            DataError: they are so many that it is the disk, or the whole data, that is damaged.
-        """
-        what_is_done = "left out" if self.dataset.part is None else "replaced by another"  # type: ignore[attr-defined]
-        for index, reason in bad:
-            if index not in self.bad:
-                self.bad[index] = reason
-                log.warning(f"warning: bad image {what_is_done}: {reason}")
-        limit = max(MIN_BAD, len(self.indices) // 100)
-        if len(self.bad) > limit:
-            raise DataError(
-                f"{self._name_of(bad[-1][0])}: the {len(self.bad)}th of {len(self.indices)} images that cannot be "
-                f"read, and {limit} are as many as are passed over"
-            )
 
     @property
     def num_skipped(self) -> int:

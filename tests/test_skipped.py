@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import train
-from base.base_data_loader import MIN_BAD
+from base.skipped import MIN_BAD
 from data_loader.data_loaders import ImageFolderDataLoader
 from tests.test_stop import stop_at
 from tests.test_test import judge  # noqa: F401  a fixture
