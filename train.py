@@ -58,11 +58,12 @@ from logger.recorder import Recorder
 from logger.run_dir import RunDir
 from logger.run_record import recorded
 from logger.summary import aligned, data_in_words, first_lines, last_lines, save_run_files, shown, versions
-from model.check import check_batch_of_one, check_judges, check_model, choose_layout
+from model.check import check_batch_of_one, check_judges, check_mixed_targets, check_model, choose_layout
 from model.pretrained import load_weights
 from parse_config import ConfigParser
+from trainer.augment import augmentation_of
 from trainer.groups import parameter_groups
-from trainer.pixels import initial_images
+from trainer.pixels import PixelsToInput, initial_images
 from trainer.trainer import Trainer
 from trainer.trial import try_run
 from utils.config_tree import get_by_path
@@ -273,11 +274,15 @@ def rehearse(learner: Learner, train_loader: BaseDataLoader, device: torch.devic
     """
     num_classes = len(train_loader.classes)
     # Not as many images as classes: a loss that is made for other targets would take one for the other.
-    images, targets = train_loader.first_batch(size=3 if num_classes == 2 else 2)
+    batch = train_loader.first_batch(size=3 if num_classes == 2 else 2)
     for part in (learner.criterion, learner.valid_metrics):
         part.to(device)
-    blank = torch.zeros(images.shape, device=device)
-    check_judges(learner.model, blank, targets.to(device), learner.criterion, learner.valid_metrics)
+    augmentation = augmentation_of(train_loader, PixelsToInput(train_loader.mean, train_loader.std, device))
+    planned = augmentation.plan(batch)
+    blank = torch.zeros(planned.inputs().shape, device=device)
+    check_judges(learner.model, blank, batch[1].to(device), learner.criterion, learner.valid_metrics)
+    if augmentation.mixes:
+        check_mixed_targets(learner.criterion, planned.targets)
     if train_loader.last_batch_size == 1:
         check_batch_of_one(learner.model, blank[:1])
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import DataLoader, default_collate
 
+from base.base_batch_transform import BatchTransform, KeyedBatch
 from base.base_sampler import BaseSampler, RandomSampler, SequentialSampler
 from base.keyed import FailedBatch, KeyedBatches, KeyedDataset, PatchedBatch
 from base.skipped import BadSamples
@@ -51,6 +52,8 @@ class BaseDataLoader(DataLoader, ABC):
         loader_timeout: seconds without a batch after which the workers count as hung.
         evaluation: leave samples that cannot be read out, where others are drawn in their place in training.
         seed: the run's seed.
+        batch_transform: operations on whole batches, for the trainer, which does them on the device; the batches here
+            only tell it their keys.
 
     Attributes:
         classes: class names in the order of their indices.
@@ -81,6 +84,7 @@ class BaseDataLoader(DataLoader, ABC):
         loader_timeout: float = 600.0,
         seed: int = 0,
         evaluation: bool = False,
+        batch_transform: Sequence[BatchTransform] | None = None,
     ):
         if batch_size < 1:
             raise ConfigError(f"must be at least 1, got {batch_size}", "data_loader.args.batch_size")
@@ -92,6 +96,7 @@ class BaseDataLoader(DataLoader, ABC):
         workers, needing_workers, note = chosen_workers(num_workers, dataset, needing_workers)
         self.notes: list[str] = [*getattr(self, "notes", []), *note]
         self.seed = seed
+        self.batch_transform = list(batch_transform or [])
         self.samples = dataset
         self.images_per_batch = batch_size
         self.eval_dataset = dataset if eval_dataset is None else eval_dataset
@@ -119,7 +124,13 @@ class BaseDataLoader(DataLoader, ABC):
         self.bad = BadSamples("left out" if evaluation else "replaced by another")
         self.loader_timeout_s = loader_timeout
         super().__init__(
-            KeyedDataset(dataset, collate_fn, seed, None if evaluation else self.indices),
+            KeyedDataset(
+                dataset,
+                collate_fn,
+                seed,
+                None if evaluation else self.indices,
+                tells_keys=bool(self.batch_transform),
+            ),
             batch_sampler=self.batches,
             # Without a generator of its own the loader draws one number from the global one at each start.
             generator=generator_for(seed, "workers"),
@@ -224,7 +235,7 @@ class BaseDataLoader(DataLoader, ABC):
             raise DataError(
                 f"{type(self).__name__}: a batch must be (images_NCHW, targets_N), got a {type(batch).__name__}"
             )
-        return batch[0], batch[1]
+        return batch if isinstance(batch, KeyedBatch) else (batch[0], batch[1])
 
     def first_image(self) -> torch.Tensor:
         """One image_CHW as the network's input is made from, through the evaluation transforms.
@@ -252,7 +263,7 @@ class BaseDataLoader(DataLoader, ABC):
                 raise LoaderError(batch.message) if batch.details else DataError(batch.message)
             if isinstance(batch, PatchedBatch):
                 self.bad.note(batch.bad, len(self.indices), self._name_of)
-                batch = batch.batch
+                batch = _unpacked(batch)
             if batch is not None:
                 yield batch
 
@@ -317,10 +328,15 @@ def _classes_of(dataset: Any, targets: torch.Tensor | None) -> list[str]:
 
 
 def _unpacked(batch: Any) -> Any:
-    """What a data set gave, where it is a batch, without what it says of bad samples."""
+    """What a data set gave, where it is a batch, without what it says of bad samples; a pair with its keys, if told."""
     if isinstance(batch, FailedBatch):
         raise DataError(batch.message)
-    return batch.batch if isinstance(batch, PatchedBatch) else batch
+    if not isinstance(batch, PatchedBatch):
+        return batch
+    pair = batch.batch
+    if batch.keys_N3 is None or not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        return pair
+    return KeyedBatch((pair[0], pair[1]), batch.keys_N3)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -7,15 +7,17 @@ sample's transforms draw from a seed hashed out of (seed, epoch, index). Used by
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from base.base_sampler import BaseSampler
 from base.workers import about_shared_memory
+from utils.draws import key_array
 from utils.errors import DataError
 from utils.seed import drawing_from, generator_for, seed_for
 
@@ -39,19 +41,21 @@ class FailedBatch:
 
 @dataclass
 class PatchedBatch:
-    """A batch without the samples that could not be read.
+    """A batch with notes: it is without the samples that could not be read, or its keys are asked for.
 
     Args:
         batch: None where nothing is left of it.
-        bad: index and reason of each such sample.
+        bad: index and reason of each sample that could not be read.
+        keys_N3: of the batch's samples, where they are asked for; see `utils.draws.key_array`.
     """
 
     batch: Any
     bad: list[tuple[int, str]]
+    keys_N3: np.ndarray | None = None
 
     def pin_memory(self) -> "PatchedBatch":
         """Called by torch's loader before a batch goes to a GPU."""
-        return PatchedBatch(pin_memory(self.batch), self.bad)
+        return PatchedBatch(pin_memory(self.batch), self.bad, self.keys_N3)
 
 
 class KeyedDataset(Dataset[Any]):
@@ -68,13 +72,23 @@ class KeyedDataset(Dataset[Any]):
         collate: makes a batch of a list of items.
         seed: the run's.
         part: indices among which a replacement is drawn; None leaves bad samples out.
+        tells_keys: batches come as `PatchedBatch` with their keys. A replaced sample keeps the key of the other.
     """
 
-    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any], seed: int, part: torch.Tensor | None = None):
+    def __init__(
+        self,
+        dataset: Any,
+        collate: Callable[[list[Any]], Any],
+        seed: int,
+        part: torch.Tensor | None = None,
+        *,
+        tells_keys: bool = False,
+    ):
         self.dataset = dataset
         self.collate = collate
         self.seed = seed
         self.part = part
+        self.tells_keys = tells_keys
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -83,13 +97,18 @@ class KeyedDataset(Dataset[Any]):
         try:
             get_batch = getattr(self.dataset, "get_batch", None) if self.collate is default_collate else None
             batch = get_batch([key[1] for key in keys]) if get_batch else None
-            return self._collated(keys) if batch is None else batch
+            batch = self._collated(keys) if batch is None else batch
+            return self._with_keys(batch, keys) if self.tells_keys else batch
         except DataError as error:
             return FailedBatch(str(error))
         except Exception as error:  # of anybody's transform; told in the process that trains
             if get_worker_info() is None:  # this is the process that trains: its own traceback says it best
                 raise
             return FailedBatch(about_shared_memory(error) or _in_one_line(error), traceback.format_exc())
+
+    def _with_keys(self, batch: Any, keys: list[SampleKey]) -> PatchedBatch:
+        patched = batch if isinstance(batch, PatchedBatch) else PatchedBatch(batch, [])
+        return replace(patched, keys_N3=key_array(keys))
 
     def _collated(self, keys: list[SampleKey]) -> Any:
         samples: list[Any] = []

@@ -1,10 +1,11 @@
 """What a config can say about any loader, besides what the loader itself asks for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from base.base_batch_transform import BatchTransform
 from base.base_sampler import BaseSampler
 
 # How batches are prepared, which changes no result.
@@ -34,3 +35,4 @@ class LoaderOptions(TypedDict, total=False):
     multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None
     loader_timeout: Annotated[float, Gt(0)]
     seed: int
+    batch_transform: Sequence[BatchTransform] | None

@@ -4,7 +4,8 @@ from utils.config_check import Section
 from utils.config_table import Table
 
 _PIXELS = "images arrive as uint8 tensors and become floats on the device; leave it out"
-_BATCHES = "it mixes whole batches, not single images"
+_BATCHES = "it mixes whole batches, not single images; put it into batch_transform"
+_NORMALISED = "mean and std do that with every batch; leave it out"
 
 SECTIONS = {
     "data_loader": Section(
@@ -28,6 +29,15 @@ _TRANSFORM = Section(
 # Parameters whose values are objects to build, and what those may be.
 NESTED = {
     **dict.fromkeys(("transform", "eval_transform", "transforms"), _TRANSFORM),
+    "batch_transform": Section(
+        Table(
+            "a batch transform",
+            ("data_loader",),
+            "base.base_batch_transform:BatchTransform",
+            own_packages=("data_loader",),
+            refused=dict.fromkeys(("Normalize", "ToDtype"), _NORMALISED),
+        )
+    ),
     "sampler": Section(
         Table(
             "a sampler",

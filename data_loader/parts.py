@@ -99,7 +99,7 @@ class ImageDataLoader(BaseDataLoader):
             is_split_off = all(data is not part for part in (parts.test, parts.validation, parts.train))
             if is_split_off and parts.train is not None:
                 self.tested_part = digest_of_part(_names(parts.train), _names(data))
-            given.update(shuffle=False, drop_last=False, sampler=None, evaluation=True)
+            given.update(shuffle=False, drop_last=False, sampler=None, evaluation=True, batch_transform=None)
             super().__init__(data.with_transform(evaluation), **given)
         elif parts.train is None:
             raise DataError(f"{parts.name}: no training images (expected {parts.name}/train/<class>/<image>)")

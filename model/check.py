@@ -81,8 +81,7 @@ def check_judges(
         raise
     finally:
         model.train()
-    function = getattr(criterion.function, "func", criterion.function)  # of a partial
-    name = getattr(function, "__name__", type(function).__name__)
+    function, name = getattr(criterion.function, "func", criterion.function), _name_of(criterion)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -106,6 +105,37 @@ def check_judges(
             _blame(error, judge, "judge", _shapes(logits_NK, targets_N), (f"metrics.{index}",), metric.name)
             raise
     metrics.reset()
+
+
+def check_mixed_targets(criterion: Criterion, targets_NK: torch.Tensor) -> None:
+    """Shows the loss targets that MixUp or CutMix made; metrics are given a class for each image and need not know.
+
+    Args:
+        criterion: the loss.
+        targets_NK: the shares of the classes.
+
+    Raises:
+        ConfigError: it is made for class indices only.
+    """
+    logits_NK = torch.zeros_like(targets_NK).log_softmax(1).requires_grad_()
+    try:
+        loss = criterion(logits_NK, targets_NK)
+        criterion.weight(targets_NK)
+    except _MISFITS as error:
+        raise ConfigError(
+            f"{_name_of(criterion)} cannot judge mixed targets {tuple(targets_NK.shape)}, which say how much of an "
+            f"image is each class ({_first_line(error)}); cross_entropy can",
+            "loss",
+            "data_loader.args.batch_transform",
+        ) from error
+    if not isinstance(loss, torch.Tensor) or loss.ndim or not loss.requires_grad:
+        message = f"{_name_of(criterion)} must give one number that has a gradient for mixed targets too"
+        raise ConfigError(message, "loss", "data_loader.args.batch_transform")
+
+
+def _name_of(criterion: Criterion) -> str:
+    function = getattr(criterion.function, "func", criterion.function)  # of a partial
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _check_pair(loss: str, model: str, scores_NK: torch.Tensor) -> None:

@@ -155,11 +155,12 @@ def _forward_and_back(trainer: Trainer, group: list[Batch]) -> dict[str, str]:
 
     model = trainer.learner.model
     hooks = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
-    inputs = [(trainer.to_input(images), targets.to(trainer.device)) for images, targets in group]
-    weights = [trainer.learner.criterion.weight(targets_N) for _, targets_N in inputs]
+    planned = [trainer.augmentation.plan(batch) for batch in group]
+    inputs = [(batch.inputs(), batch.targets) for batch in planned]
+    weights = [trainer.learner.criterion.weight(targets) for _, targets in inputs]
     losses = []
-    for (images_NCHW, targets_N), weight in zip(inputs, weights, strict=True):
-        loss, _ = trainer._loss(images_NCHW, targets_N)
+    for (images_NCHW, targets), weight in zip(inputs, weights, strict=True):
+        loss, _ = trainer._loss(images_NCHW, targets)
         (loss * (weight / sum(weights))).backward()
         losses.append(float(loss.detach()))
     for hook in hooks:

@@ -40,9 +40,16 @@ class PixelsToInput:
 
     def __call__(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """float32 images_NCHW on the device."""
-        moved = images_NCHW.to(self.device, non_blocking=True)
-        is_finished = moved.dtype != torch.uint8
-        floats = moved.to(torch.float32, memory_format=self.layout)
+        return self.normalised(self.moved(images_NCHW))
+
+    def moved(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """The same pixels on the device."""
+        return images_NCHW.to(self.device, non_blocking=True)
+
+    def normalised(self, moved_NCHW: torch.Tensor) -> torch.Tensor:
+        """float32, in the network's layout, of pixels that are on the device; those that are so stay as they are."""
+        is_finished = moved_NCHW.dtype != torch.uint8
+        floats = moved_NCHW.to(torch.float32, memory_format=self.layout)
         if is_finished:
             return floats
         if floats.is_contiguous():

@@ -15,6 +15,7 @@ from base.scores import score_names
 from logger.progress import Progress
 from logger.recorder import EpochRecord
 from trainer.advice import Waiting, advice_on
+from trainer.augment import augmentation_of
 from trainer.evaluate import Evaluation, MeanLoss, evaluate
 from trainer.finite import FiniteGuard, gradient_norm, unfinite_tensors
 from trainer.lookahead import Lookahead
@@ -47,6 +48,7 @@ class Trainer(BaseTrainer):
         )
         self.len_epoch = options.len_epoch or len(self.train_loader)
         self.to_input = PixelsToInput(self.train_loader.mean, self.train_loader.std, self.device, context.layout)
+        self.augmentation = augmentation_of(self.train_loader, self.to_input)
         model = learner.model.to(device=self.device, memory_format=context.layout)  # type: ignore[call-overload]
         self.network = shared_by(model, context.devices)
         for part in (learner.criterion, learner.train_metrics, learner.valid_metrics):
@@ -93,16 +95,16 @@ class Trainer(BaseTrainer):
         """One step of the optimizer on the mean gradient over all images of the group, however its batches are cut."""
         learner = self.learner
         seed_step(self.context.seed, self.steps_done, self.device)
-        group = [(images, targets.to(self.device, non_blocking=True)) for images, targets in group]
-        weights = [learner.criterion.weight(targets_N) for _, targets_N in group]
+        planned = [self.augmentation.plan(batch) for batch in group]
+        weights = [learner.criterion.weight(batch.targets) for batch in planned]
         losses = []
-        for (images, targets_N), weight in zip(group, weights, strict=True):
-            loss, logits_NK = self._loss(self.to_input(images), targets_N)
+        for batch, weight in zip(planned, weights, strict=True):
+            loss, logits_NK = self._loss(batch.inputs(), batch.targets)
             (loss * (weight / sum(weights))).backward()
             # A batch of ignored targets only (weight 0) has a loss of NaN and a gradient of zeros.
             losses.append(loss if isinstance(weight, int) else torch.where(weight > 0, loss, 0.0))
             loss_mean.update(loss, weight)
-            metrics.update(logits_NK.detach(), targets_N)
+            metrics.update(logits_NK.detach(), batch.classes_N)
         norm = gradient_norm(learner.model.parameters(), self.options.max_grad_norm)
         self.guard.look(losses, norm, self._facts(len(group)))
         learner.optimizer.step()
@@ -144,7 +146,7 @@ class Trainer(BaseTrainer):
             )
 
     def _loss(self, inputs_NCHW: torch.Tensor, targets_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The mean loss of a batch, and its logits_NK."""
+        """The mean loss of a batch, and its logits_NK; with MixUp or CutMix the targets are shares (N, K)."""
         logits_NK = self.network(inputs_NCHW)
         return self.learner.criterion(logits_NK, targets_N), logits_NK
 
