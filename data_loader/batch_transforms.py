@@ -84,19 +84,19 @@ class RandomCrop(BatchTransform):
             if not images_NCHW.is_floating_point() and self.fill not in range(256):
                 raise ValueError(f"fill must be a whole number of 0 to 255 for uint8 images, got {self.fill}")
             return pad(images_NCHW, (border, border, border, border), value=self.fill)
-        # By index, because torch mirrors floats only.
-        rows, columns = (self._sources(side, images_NCHW.device) for side in images_NCHW.shape[2:])
-        return images_NCHW.index_select(2, rows).index_select(3, columns)
+        # By hand, because torch mirrors floats only.
+        return self._extended(self._extended(images_NCHW, 2), 3)
 
-    def _sources(self, side: int, device: torch.device) -> torch.Tensor:
-        """For each position along a padded side, the position that it copies."""
-        positions = torch.arange(-self.padding, side + self.padding, device=device)
+    def _extended(self, images: torch.Tensor, axis: int) -> torch.Tensor:
+        border, side = self.padding, images.shape[axis]
         if self.padding_mode == "edge":
-            return positions.clamp(0, side - 1)
-        if self.padding_mode == "reflect":
-            return side - 1 - (side - 1 - positions.abs()).abs()
-        mirrored = torch.where(positions < 0, -1 - positions, positions)
-        return torch.where(mirrored < side, mirrored, 2 * side - 1 - mirrored)
+            shape = [border if at == axis else length for at, length in enumerate(images.shape)]
+            before, after = (images.narrow(axis, place, 1).expand(shape) for place in (0, side - 1))
+        else:
+            left_out = 1 if self.padding_mode == "reflect" else 0
+            places = (left_out, side - border - left_out)
+            before, after = (images.narrow(axis, place, border).flip(axis) for place in places)
+        return torch.cat([before, images, after], dim=axis)
 
 
 class RandomHorizontalFlip(BatchTransform):
