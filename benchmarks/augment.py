@@ -26,18 +26,18 @@ SIZE_PX, CLASSES, ROUNDS = 32, 10, 15
 PAIRS = {
     "crop (zeros), flip": (
         [v2.RandomCrop(SIZE_PX, padding=4), v2.RandomHorizontalFlip()],
-        [RandomCrop(padding=4), RandomHorizontalFlip()],
+        [RandomCrop(None, padding=4), RandomHorizontalFlip()],
     ),
     "crop (reflect), flip": (
         [v2.RandomCrop(SIZE_PX, padding=4, padding_mode="reflect"), v2.RandomHorizontalFlip()],
-        [RandomCrop(padding=4, padding_mode="reflect"), RandomHorizontalFlip()],
+        [RandomCrop(None, padding=4, padding_mode="reflect"), RandomHorizontalFlip()],
     ),
     "crop, flip, erasing": (
         [v2.RandomCrop(SIZE_PX, padding=4), v2.RandomHorizontalFlip(), v2.RandomErasing()],
-        [RandomCrop(padding=4), RandomHorizontalFlip(), RandomErasing()],
+        [RandomCrop(None, padding=4), RandomHorizontalFlip(), RandomErasing()],
     ),
 }
-EACH: list[BatchTransform] = [RandomCrop(padding=4), RandomHorizontalFlip(), CutMix(), RandomErasing(), MixUp()]
+EACH: list[BatchTransform] = [RandomCrop(None, padding=4), RandomHorizontalFlip(), CutMix(), RandomErasing(), MixUp()]
 
 
 def in_turn_ms(*works: Callable[[], object]) -> list[float]:

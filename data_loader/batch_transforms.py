@@ -23,7 +23,7 @@ class RandomCrop(BatchTransform):
     """A window at a random place of the image, which may be padded first: with `padding` 4, a shift by up to 4 pixels.
 
     Args:
-        size: of the window in pixels, one number or height and width; by default the image's own.
+        size: of the window in pixels, one number or height and width; None for the image's own.
         padding: pixels added on each side.
         fill: of the padding where `padding_mode` is "constant", in the units of the images as they arrive: 0 to 255 for
             uint8.
@@ -35,7 +35,7 @@ class RandomCrop(BatchTransform):
 
     def __init__(
         self,
-        size: int | Sequence[int] | None = None,
+        size: int | Sequence[int] | None,
         padding: Annotated[int, Ge(0)] = 0,
         fill: float = 0,
         padding_mode: Literal["constant", "edge", "reflect", "symmetric"] = "constant",

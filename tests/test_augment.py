@@ -29,7 +29,7 @@ ConfigFile = Callable[[dict[str, Any]], Path]
 CPU = torch.device("cpu")
 # Each image by itself, and all of them with mixing at the end.
 ALONE = [
-    {"type": "RandomCrop", "args": {"padding": 2, "padding_mode": "reflect"}},
+    {"type": "RandomCrop", "args": {"size": None, "padding": 2, "padding_mode": "reflect"}},
     {"type": "RandomHorizontalFlip", "args": {"alternating": True}},
     "RandomErasing",
 ]
@@ -37,7 +37,7 @@ ALL = [*ALONE[:2], {"type": "CutMix", "args": {"p": 0.5}}, *ALONE[2:], {"type": 
 
 
 def alone() -> list[BatchTransform]:
-    return [RandomCrop(padding=1), RandomHorizontalFlip(), RandomErasing(p=0.7)]
+    return [RandomCrop(None, padding=1), RandomHorizontalFlip(), RandomErasing(p=0.7)]
 
 
 def mixing() -> list[BatchTransform]:

@@ -57,7 +57,7 @@ def test_crops_are_windows_of_the_image_that_numpy_pads(
 
 
 def test_every_place_is_drawn_and_equally_often():
-    _, places_2N = done(RandomCrop(padding=2), pixels(5000, 1, 4, 4))
+    _, places_2N = done(RandomCrop(None, padding=2), pixels(5000, 1, 4, 4))
 
     counts = np.bincount((places_2N[0] * 5 + places_2N[1]).astype(int), minlength=25)
 
@@ -67,8 +67,8 @@ def test_every_place_is_drawn_and_equally_often():
 
 
 def test_a_fill_is_in_the_units_of_the_images():
-    white, (top_N, _) = done(RandomCrop(padding=7, fill=255), pixels(20, 1, 7, 6))
-    floats, _ = done(RandomCrop(padding=7, fill=-0.5), pixels(20, 1, 7, 6, floats=True))
+    white, (top_N, _) = done(RandomCrop(None, padding=7, fill=255), pixels(20, 1, 7, 6))
+    floats, _ = done(RandomCrop(None, padding=7, fill=-0.5), pixels(20, 1, 7, 6, floats=True))
 
     at = int(np.argmin(top_N))
     assert top_N[at] < 5
@@ -79,11 +79,11 @@ def test_a_fill_is_in_the_units_of_the_images():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "needs a padding"),
+        ({"size": None}, "needs a padding"),
         ({"size": 0}, "at least 1"),
         ({"size": [4, 4, 4]}, "one number or height and width"),
         ({"size": []}, "one number or height and width"),
-        ({"padding": 2, "fill": 3, "padding_mode": "reflect"}, 'only used with padding_mode "constant"'),
+        ({"size": 4, "padding": 2, "fill": 3, "padding_mode": "reflect"}, 'only used with padding_mode "constant"'),
     ],
 )
 def test_a_crop_that_makes_no_sense_is_refused(arguments, message):
@@ -95,10 +95,10 @@ def test_a_crop_that_makes_no_sense_is_refused(arguments, message):
     ("arguments", "message"),
     [
         ({"size": 8}, "7x6 with a padding of 0 are smaller than the window of 8x8"),
-        ({"padding": 6, "padding_mode": "reflect"}, "have only 5 pixels to mirror"),
-        ({"padding": 7, "padding_mode": "symmetric"}, "have only 6 pixels to mirror"),
-        ({"padding": 1, "fill": 256}, "0 to 255"),
-        ({"padding": 1, "fill": 0.5}, "0 to 255"),
+        ({"size": None, "padding": 6, "padding_mode": "reflect"}, "have only 5 pixels to mirror"),
+        ({"size": None, "padding": 7, "padding_mode": "symmetric"}, "have only 6 pixels to mirror"),
+        ({"size": None, "padding": 1, "fill": 256}, "0 to 255"),
+        ({"size": None, "padding": 1, "fill": 0.5}, "0 to 255"),
     ],
 )
 def test_images_that_cannot_be_cropped_so_are_refused(arguments, message):
@@ -214,7 +214,7 @@ def test_a_value_for_each_of_other_channels_is_refused():
 # --- all ----------------------------------------------------------------------------------------------------------
 
 EACH = [
-    RandomCrop(padding=2),
+    RandomCrop(None, padding=2),
     RandomCrop(4, padding=2, padding_mode="reflect"),
     RandomHorizontalFlip(),
     RandomHorizontalFlip(alternating=True),

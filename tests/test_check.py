@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 from torchvision import models
 
-from model.check import check_batch_of_one, check_judges, check_model, choose_layout
+from model.check import check_batch_of_one, check_judges, check_mixed_targets, check_model, choose_layout
 from model.loss import Criterion, cross_entropy, nll_loss
 from model.metric import MeanOverSamples, MetricSet, TorchMetric, accuracy, top_k_acc
 from model.mlp import MLP
@@ -354,3 +354,40 @@ def test_ones_own_model_that_cannot_take_the_training_images_keeps_its_traceback
         )
 
     assert caught.value.__notes__ == ["This came of arch 'Classifier', which was shown training images (2, 3, 5, 5)"]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        cross_entropy,
+        nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]), label_smoothing=0.1),
+        nn.MSELoss(),
+        lambda output_NK, target_N: nn.functional.cross_entropy(output_NK, target_N, reduction="none").mean(),
+    ],
+)
+def test_a_loss_that_can_judge_mixed_targets_passes(function):
+    check_mixed_targets(Criterion(function), torch.tensor([[0.3, 0.7, 0.0], [0.0, 0.0, 1.0]]))
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (nll_loss, "nll_loss"),
+        (nn.NLLLoss(), "NLLLoss"),
+        (nn.MultiMarginLoss(), "MultiMarginLoss"),
+        (functools.partial(nll_loss), "nll_loss"),
+    ],
+)
+def test_a_loss_of_class_indices_is_refused_with_mixed_targets(function, name):
+    with pytest.raises(ConfigError, match=rf"^loss: {name} cannot judge mixed targets \(2, 3\)") as raised:
+        check_mixed_targets(Criterion(function), torch.tensor([[0.3, 0.7, 0.0], [0.0, 0.0, 1.0]]))
+
+    assert raised.value.also == "data_loader.args.batch_transform"
+
+
+def test_a_loss_without_a_gradient_at_mixed_targets_is_refused():
+    def detached(output_NK, target_N):
+        return nn.functional.cross_entropy(output_NK, target_N).detach()
+
+    with pytest.raises(ConfigError, match="a gradient for mixed targets too"):
+        check_mixed_targets(Criterion(detached), torch.eye(3))

@@ -117,7 +117,7 @@ def spec_in(section, spec):
         "metrics": ["accuracy"],
         "trainer": {"epochs": 3},
     }
-    if section in ("transform", "eval_transform"):
+    if section in ("transform", "eval_transform", "batch_transform"):
         loader["args"][section] = [spec]
     elif section == "transforms":
         loader["args"]["transform"] = [{"type": "Compose", "args": {"transforms": [spec]}}]
@@ -207,9 +207,10 @@ def test_the_menus_hold_what_the_libraries_have():
     assert all(sizes[section] >= 50 for section in TRANSFORMS)
     assert sizes["data_loader"] == 6
     assert sizes["sampler"] == 9
+    assert sizes["batch_transform"] == 5
     assert set(sizes) == {
         *("arch", "data_loader", "optimizer", "loss", "metrics", "lr_scheduler", "trainer"),
-        *(*TRANSFORMS, "sampler", "collate_fn", "schedulers"),
+        *(*TRANSFORMS, "batch_transform", "sampler", "collate_fn", "schedulers"),
     }
 
 

@@ -397,3 +397,33 @@ def test_batch_lies_in_memory_as_its_images_do_and_is_the_default_one(channels_l
     assert torch.equal(targets_N, torch.arange(3))
     layout = torch.channels_last if channels_last else torch.contiguous_format
     assert images_NCHW.is_contiguous(memory_format=layout)
+
+
+# --- batches that tell their keys ---------------------------------------------------------------------------------
+
+
+def test_keys_come_with_the_batch_where_they_are_asked_for():
+    dataset = KeyedDataset(Drawing(), default_collate, 1, tells_keys=True)
+
+    batch = dataset.__getitems__([(3, 7), (3, 2), (3, 7, 1)])
+
+    assert batch.bad == []
+    assert batch.keys_N3.tolist() == [[3, 7, 0], [3, 2, 0], [3, 7, 1]]
+    assert batch.batch[1].tolist() == [7, 2, 7]
+    assert PatchedBatch("nothing to pin", [], batch.keys_N3).pin_memory().keys_N3 is batch.keys_N3
+    assert equal([batch.batch], [KeyedDataset(Drawing(), default_collate, 1).__getitems__([(3, 7), (3, 2), (3, 7, 1)])])
+
+
+def test_a_replaced_sample_keeps_the_key_of_the_one_that_cannot_be_read():
+    dataset = KeyedDataset(Spoilt(4), default_collate, 1, torch.arange(10), tells_keys=True)
+
+    batch = dataset.__getitems__([(0, 4), (0, 5)])
+
+    assert [index for index, _ in batch.bad] == [4]
+    assert batch.keys_N3.tolist() == [[0, 4, 0], [0, 5, 0]]
+
+
+def test_a_batch_that_was_not_read_has_no_keys():
+    dataset = KeyedDataset(Failing(DataError("x")), default_collate, 0, tells_keys=True)
+
+    assert isinstance(dataset.__getitems__([(0, 1)]), FailedBatch)
