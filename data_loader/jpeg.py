@@ -80,8 +80,9 @@ def decode_plain_jpeg(data: np.ndarray, header: JpegHeader, channels: int) -> to
 def find_torchcodec() -> Any:
     """The module `torchcodec.decoders`, or None where it is not installed, too old, or not equal to Pillow."""
     try:
-        from torchcodec import decoders  # late: 0.2 s, and who has no JPEG needs none of it
+        from torchcodec import decoders as found  # late: 0.2 s, and who has no JPEG needs none of it
 
+        decoders: Any = found
         pixels_HWC = decoders.decode_jpeg(torch.from_numpy(_sample()), mode="RGB").permute(1, 2, 0)
     except Exception:  # noqa: BLE001  a wheel for another torch can fail in any way, and Pillow can do the work
         return None
