@@ -11,6 +11,7 @@ import torch
 import train
 from base.base_batch_transform import BatchTransform, KeyedBatch
 from data_loader.batch_transforms import RandomCrop, RandomErasing, RandomHorizontalFlip
+from data_loader.data_loaders import ImageFolderDataLoader
 from data_loader.mixing import CutMix, MixUp
 from data_loader.samplers import RandomSampler
 from tests.test_trainer import MEAN, SEED, STD, Loader, convolutions, make, perceptron
@@ -204,6 +205,14 @@ def test_only_training_sees_them():
     assert all(not isinstance(batch, KeyedBatch) for batch in valid)
     assert all(isinstance(batch, KeyedBatch) for batch in loader)
     assert all(not isinstance(batch, KeyedBatch) for batch in Loader())
+
+
+def test_a_test_does_not_see_them(shapes_dir: Path) -> None:
+    options: dict[str, Any] = {"transform": [], "eval_transform": [], "batch_transform": mixing()}
+    loader = ImageFolderDataLoader(shapes_dir, training=False, **options)
+
+    assert loader.batch_transform == []
+    assert not any(isinstance(batch, KeyedBatch) for batch in loader)
 
 
 # --- the trainer --------------------------------------------------------------------------------------------------
