@@ -146,7 +146,8 @@ def test_a_slow_data_set_gives_one_hint_in_a_run(
         monkeypatch.setattr(logging.getLogger("run"), "propagate", True)
         trainer.train()
 
-    lines = [record.getMessage() for record in caplog.records if "hint: " in record.getMessage()]
+    records = {id(record): record for record in caplog.records}.values()  # one that two handlers saw is one
+    lines = [record.getMessage() for record in records if "hint: " in record.getMessage()]
     assert len(lines) == hints
     if hints:  # 72 images by half a second and 8 steps by a second
         assert (
