@@ -20,7 +20,7 @@ import data_loader.menu
 import model.menu
 import trainer.menu
 from base.checkpoints import Checkpoints
-from base.loader_options import WORKER_OPTIONS
+from base.loader_options import HARMLESS_OPTIONS
 from base.run_plan import TOP_LEVEL, Planner, learning_rate, stand_in_optimizer
 from base.training_parts import TrainerOptions
 from logger.run_dir import RunDir
@@ -55,7 +55,7 @@ FREE_ON_RESUME = (
     "trainer.early_stop",
     "device",
     "n_gpu",
-    *(f"data_loader.args.{name}" for name in WORKER_OPTIONS),
+    *(f"data_loader.args.{name}" for name in HARMLESS_OPTIONS),
 )
 Changes = list[tuple[str, Any, Any]]
 

@@ -23,6 +23,7 @@ def read_words(words: Sequence[str] | None = None) -> Command:
         help="continue although the images are other ones; the result is then not that of either data set",
     )
     parser.add_argument("--check", action="store_true", help="try everything out, a few steps too, and keep nothing")
+    parser.add_argument("--clear-cache", action="store_true", help="remove saved/cache first; alone, do only that")
     return parser.read(SHORT_FLAGS, words)
 
 
@@ -66,6 +67,7 @@ from trainer.groups import parameter_groups
 from trainer.pixels import PixelsToInput, initial_images
 from trainer.trainer import Trainer
 from trainer.trial import try_run
+from utils.cache_folder import clear
 from utils.config_tree import get_by_path
 from utils.device import choose_devices, describe, make_deterministic, numerics
 from utils.seed import KEYS_VERSION, seed_everything, seed_for
@@ -91,6 +93,8 @@ def main(
 ) -> BaseTrainer | None:
     """Checks, builds and trains; what a user can have done wrong shows before a folder is made."""
     command = command or read_words(words)
+    if command.args.clear_cache and clear(command):
+        return None
     with stop or StopRequest() as stop:
         stop.phase = "building"
         config = ConfigParser.from_args(command)

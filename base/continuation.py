@@ -12,7 +12,7 @@ import torch
 
 from base.base_data_loader import BaseDataLoader
 from base.checkpoints import Checkpoints
-from base.loader_options import WORKER_OPTIONS
+from base.loader_options import HARMLESS_OPTIONS
 from logger.run_dir import RunDir
 from logger.status import Status
 from utils.device import numerics
@@ -162,7 +162,7 @@ def fitting(name: str) -> Iterator[None]:
 
 def require_same_batches(changed: list[str], epochs_done: int) -> None:
     """Within an epoch the position is a number of batches, and sums of scores are kept: neither may change meaning."""
-    harmless = tuple(f"data_loader.args.{name}" for name in WORKER_OPTIONS)
+    harmless = tuple(f"data_loader.args.{name}" for name in HARMLESS_OPTIONS)
     meant = ("data_loader", "metrics", "loss", "trainer.len_epoch", "trainer.accumulate_steps", "trainer.type")
     wrong = [path for path in changed if path.startswith(meant) and not path.startswith(harmless)]
     if wrong:

@@ -17,6 +17,8 @@ WORKER_OPTIONS = (
     "multiprocessing_context",
     "loader_timeout",
 )
+# The same, with where decoded pixels are kept.
+HARMLESS_OPTIONS = (*WORKER_OPTIONS, "cache", "cache_limit_gb")
 
 
 class LoaderOptions(TypedDict, total=False):

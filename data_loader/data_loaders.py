@@ -7,8 +7,11 @@ and for a test `classes`) is not written in the config.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Annotated, Literal, Unpack
 
+from annotated_types import Gt
+
+from data_loader.cache import CacheMode, CacheRules
 from data_loader.folder import FileRules, read_parts
 from data_loader.jpeg import jpeg_decoder
 from data_loader.parts import ImageDataLoader, ImageOptions, Parts, Pixels, first_given
@@ -32,6 +35,9 @@ class ImageFolderDataLoader(ImageDataLoader):
             of each, and leaves them out of evaluations, which say how many they were.
         scaled_decoding: decode large JPEGs at 1/2, 1/4 or 1/8, where the first transform is a Resize or a
             RandomResizedCrop that still gets twice the pixels it gives. Faster, with slightly other pixels.
+        cache: where pixels are kept after the transforms that draw nothing at random: "disk" (saved/cache), "ram",
+            "off", or "auto": on the disk where they fit, else in memory, else nowhere; in a test nowhere.
+        cache_limit_gb: what all caches may take together; the least recently used ones go first.
     """
 
     def __init__(
@@ -42,6 +48,8 @@ class ImageFolderDataLoader(ImageDataLoader):
         on_bad_image: Literal["error", "skip"] = "error",
         scaled_decoding: bool = False,
         *,
+        cache: CacheMode = "auto",
+        cache_limit_gb: Annotated[float, Gt(0)] = 20.0,
         training: bool = True,
         classes: Sequence[str] | None = None,
         **options: Unpack[ImageOptions],
@@ -52,7 +60,7 @@ class ImageFolderDataLoader(ImageDataLoader):
         if scaled_decoding:
             _check_scaled_decoding(defaults, options)
         _note_decoder(parts)
-        super().__init__(parts, defaults, training=training, **options)
+        super().__init__(parts, defaults, training=training, cache=CacheRules(cache, cache_limit_gb), **options)
 
 
 class CsvDataLoader(ImageDataLoader):
@@ -62,7 +70,7 @@ class CsvDataLoader(ImageDataLoader):
         csv_file: with a header line, columns for the path and the label, and perhaps one for the part.
         image_dir: paths in the table are relative to it; the table's own folder by default.
         columns: other names for the columns, such as {"label": "species"}.
-        image_size, channels, on_bad_image, scaled_decoding: as for ImageFolderDataLoader.
+        image_size, channels, on_bad_image, scaled_decoding, cache, cache_limit_gb: as for ImageFolderDataLoader.
     """
 
     def __init__(
@@ -75,6 +83,8 @@ class CsvDataLoader(ImageDataLoader):
         on_bad_image: Literal["error", "skip"] = "error",
         scaled_decoding: bool = False,
         *,
+        cache: CacheMode = "auto",
+        cache_limit_gb: Annotated[float, Gt(0)] = 20.0,
         training: bool = True,
         classes: Sequence[str] | None = None,
         **options: Unpack[ImageOptions],
@@ -86,7 +96,7 @@ class CsvDataLoader(ImageDataLoader):
         if scaled_decoding:
             _check_scaled_decoding(defaults, options)
         _note_decoder(parts)
-        super().__init__(parts, defaults, training=training, **options)
+        super().__init__(parts, defaults, training=training, cache=CacheRules(cache, cache_limit_gb), **options)
 
 
 class ShapesDataLoader(ImageDataLoader):
@@ -98,6 +108,7 @@ class ShapesDataLoader(ImageDataLoader):
         train_per_class, val_per_class, test_per_class: pictures a class in each part.
         image_size: side of the pictures in pixels.
         drawing_seed: other seeds draw other pictures; independent of the run's seed.
+        cache, cache_limit_gb: as for ImageFolderDataLoader.
     """
 
     def __init__(
@@ -110,6 +121,8 @@ class ShapesDataLoader(ImageDataLoader):
         image_size: int = 64,
         drawing_seed: int = 0,
         *,
+        cache: CacheMode = "auto",
+        cache_limit_gb: Annotated[float, Gt(0)] = 20.0,
         training: bool = True,
         classes: Sequence[str] | None = None,
         **options: Unpack[ImageOptions],
@@ -120,7 +133,13 @@ class ShapesDataLoader(ImageDataLoader):
         )
         rules = FileRules(classes=list(classes) if classes else None)
         parts = read_parts(Path(data_dir), rules, training=training)
-        super().__init__(parts, Pixels([], [], IMAGENET_MEAN, IMAGENET_STD), training=training, **options)
+        super().__init__(
+            parts,
+            Pixels([], [], IMAGENET_MEAN, IMAGENET_STD),
+            training=training,
+            cache=CacheRules(cache, cache_limit_gb),
+            **options,
+        )
 
 
 def _picture_defaults(image_size: int | None, channels: int, options: ImageOptions) -> Pixels:

@@ -13,8 +13,9 @@ from torchvision.transforms import v2
 
 from base.base_data_loader import BaseDataLoader
 from base.loader_options import LoaderOptions
+from data_loader.cache import Cache, CacheRules
 from data_loader.dataset import ImageData
-from data_loader.transforms import check_pixel_path, compose
+from data_loader.transforms import check_pixel_path
 from utils.errors import ConfigError, DataError
 from utils.split import digest_of_part, split_indices
 
@@ -61,6 +62,7 @@ class ImageDataLoader(BaseDataLoader):
         training: the training part with its transforms; otherwise the part that a test uses: test images where
             there are some, else the validation images, else the part that is split off for validation, else (with
             `validation_split` 0) all images.
+        cache: whether and where decoded pixels of image files are kept; nowhere by default.
         options: see `LoaderOptions` and `ImageOptions`. `mean` and `std` are per channel for pixels in [0, 1].
             `validation_split` None splits off a fifth where the data has no validation part.
 
@@ -79,6 +81,7 @@ class ImageDataLoader(BaseDataLoader):
         defaults: Pixels,
         *,
         training: bool,
+        cache: CacheRules | None = None,
         **options: Unpack[ImageOptions],
     ):
         given: dict[str, Any] = dict(options)
@@ -91,7 +94,7 @@ class ImageDataLoader(BaseDataLoader):
             self.mean, self.std = first_given(mean, defaults.mean), first_given(std, defaults.std)
         self.notes = parts.notes
         self.num_test_samples = len(parts.test) if parts.test else 0
-        evaluation = compose(eval_list)
+        opened = Cache(cache or CacheRules(), self.notes, training=training)
         if validation_split is None:
             validation_split = 0 if parts.validation else DEFAULT_VALIDATION_SPLIT
         if not training:
@@ -100,16 +103,16 @@ class ImageDataLoader(BaseDataLoader):
             if is_split_off and parts.train is not None:
                 self.tested_part = digest_of_part(_names(parts.train), _names(data))
             given.update(shuffle=False, drop_last=False, sampler=None, evaluation=True, batch_transform=None)
-            super().__init__(data.with_transform(evaluation), **given)
+            super().__init__(opened.seen_through(data, eval_list), **given)
         elif parts.train is None:
             raise DataError(f"{parts.name}: no training images (expected {parts.name}/train/<class>/<image>)")
         else:
             self.source = parts.folders.get("train", parts.name)
             super().__init__(
-                parts.train.with_transform(compose(train_list)),
+                opened.seen_through(parts.train, train_list),
                 validation_split=validation_split,
-                eval_dataset=parts.train.with_transform(evaluation),
-                validation_dataset=parts.validation.with_transform(evaluation) if parts.validation else None,
+                eval_dataset=opened.seen_through(parts.train, eval_list),
+                validation_dataset=opened.seen_through(parts.validation, eval_list) if parts.validation else None,
                 **given,
             )
         self._check_mean_and_std()

@@ -3,12 +3,14 @@
 import json
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from utils import cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
@@ -26,6 +28,14 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded pixels are never kept in the project's own folder; runs in other processes turn the cache off."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache_folder, "CACHE_DIR", tmp_path_factory.mktemp("cache"))
+        yield
 
 
 @pytest.fixture
@@ -72,6 +82,7 @@ def small_config(shapes_dir: Path, tmp_path: Path) -> Callable[..., dict[str, An
                 "args": {
                     "data_dir": str(shapes_dir),
                     "batch_size": 10,
+                    "cache": "off",
                     "transform": ["RandomHorizontalFlip"],
                     "eval_transform": [],
                 },

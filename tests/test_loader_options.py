@@ -5,7 +5,8 @@ import inspect
 import pytest
 
 from base.base_data_loader import BaseDataLoader
-from base.loader_options import WORKER_OPTIONS, LoaderOptions
+from base.loader_options import HARMLESS_OPTIONS, WORKER_OPTIONS, LoaderOptions
+from data_loader.data_loaders import ImageFolderDataLoader
 from parse_config import FREE_ON_RESUME
 from tests.test_base_data_loader import Loader, Samples, equal
 from utils.errors import ConfigError
@@ -21,7 +22,8 @@ def test_the_options_are_the_arguments_of_every_loader_but_those_that_the_progra
 
 def test_each_worker_option_is_an_option_that_may_differ_in_a_continued_run():
     assert set(WORKER_OPTIONS) <= set(LoaderOptions.__annotations__)
-    assert {f"data_loader.args.{name}" for name in WORKER_OPTIONS} <= set(FREE_ON_RESUME)
+    assert set(HARMLESS_OPTIONS) - set(WORKER_OPTIONS) <= set(inspect.signature(ImageFolderDataLoader).parameters)
+    assert {f"data_loader.args.{name}" for name in HARMLESS_OPTIONS} <= set(FREE_ON_RESUME)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_images_are_below_image_dir_or_beside_the_table_or_where_an_absolute_pat
 
     assert parts.train.paths == [f"{tmp_path}/sub/../a.png", f"{tmp_path}/b.png"]
     loader = CsvDataLoader(table("path,label\na.png,x\nb.png,y\nc.png,x\nd.png,y\n"), validation_split=2)
-    assert loader.dataset.dataset.paths[0] == f"{tmp_path}/a.png"
+    assert loader.dataset.dataset.sample_name(0) == f"{tmp_path}/a.png"
 
 
 def test_labels_stay_the_text_that_they_are(table):

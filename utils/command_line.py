@@ -91,7 +91,8 @@ class Parser(argparse.ArgumentParser):
         args = self.parse_intermixed_args(words)
         args.is_auto = args.resume == AUTO
         args.resume = Path(args.resume) if args.resume is not None and not args.is_auto else None
-        if args.config is None and args.resume is None and not args.is_auto and not args.schema:
+        needs_no_run = args.schema or getattr(args, "clear_cache", False)
+        if args.config is None and args.resume is None and not args.is_auto and not needs_no_run:
             raise ConfigError("command line: give -c CONFIG to start a run, or -r CHECKPOINT to continue or test one")
         overrides = [Override(*parse_override(word), word) for word in args.overrides]
         for flag, target, value in self._given(args, options):
