@@ -223,6 +223,8 @@ def test_every_command_exists_and_its_words_are_understood(
 
     assert typed.words == in_readers_folder
     assert (typed.args.config is None) == (not typed.documents)
+    if words == ["--clear-cache"]:  # does its work without a config
+        return
     if typed.args.resume is None and not PLACEHOLDERS & set(words):
         with contextlib.suppress(SystemExit) if typed.args.print_config else contextlib.nullcontext():
             ConfigParser.from_args(typed)
