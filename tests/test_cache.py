@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,10 +144,12 @@ def test_evaluation_takes_whole_batches_once_all_is_there(folder, data_dir, monk
 
 @pytest.mark.parametrize("mode", ["disk", "ram"])
 def test_a_file_that_changes_during_a_run_is_read_as_it_is_now(folder, data_dir, mode):
-    one, path = loader(data_dir, cache=mode), sorted(data_dir.glob("*/*.png"))[0]
+    one = loader(data_dir, cache=mode)
     batches(one)
 
-    picture(path, np.random.default_rng(9), (40, 40))
+    for index in (one.indices[0], one.validation_indices[0]):  # one by one, and in a batch
+        path = Path(one.samples.sample_name(int(index)))
+        picture(path, np.random.default_rng(9), (40, 40))
     changed = batches(one)
     found = batches(loader(data_dir, cache="off"))
     path.unlink()
