@@ -31,6 +31,7 @@ if __name__ == "__main__":
 import math
 
 from base.base_data_loader import BaseDataLoader
+from base.continuation import precision_before
 from data_loader.parts import ImageDataLoader
 from logger.logger import close_log, open_log
 from logger.predictions import Predictions
@@ -38,11 +39,13 @@ from logger.run_dir import RunDir
 from logger.summary import aligned, shown
 from model.check import check_model, choose_layout
 from parse_config import ConfigParser
+from trainer.compute import network_for
 from trainer.evaluate import evaluate
 from trainer.pixels import PixelsToInput
 from trainer.views import seen
 from utils.config_tree import to_json
-from utils.device import choose_devices, describe, shared_by
+from utils.device import choose_devices, describe
+from utils.hardware import choose_precision, use_fast_kernels
 
 
 def main(words: Sequence[str] | None = None, command: Command | None = None) -> dict[str, float]:
@@ -71,7 +74,11 @@ def judge(config: ConfigParser) -> dict[str, float]:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise CheckpointError(f"{config.resume}: its weights do not fit its own config: {reason}") from None
-    layout = choose_layout(model, image_CHW)
+    options = config.trainer_options
+    layout = choose_layout(model, image_CHW, options.channels_last)
+    # As in training: the scores of a checkpoint on this machine are those that its validation had.
+    precision = choose_precision(options.precision, devices[0], before=precision_before(config))
+    use_fast_kernels(devices[0], asked=options.precision, deterministic=config["deterministic"])
     model.to(device=devices[0], memory_format=layout)
     criterion, (metrics, metric_notes) = config.init_criterion(), config.init_metrics(len(loader.classes))
     criterion.to(devices[0])
@@ -83,12 +90,14 @@ def judge(config: ConfigParser) -> dict[str, float]:
         notes = [*notes, "if these images include some of the training's, the scores are too good"]
     try:
         rows = {"checkpoint": f"{shown(config.resume)}, trained for {checkpoint['epochs_done']} epochs"}
-        log.info(aligned(rows | {"device": describe(devices[0]), "images": source}))
+        rows |= {"device": describe(devices[0]), "precision": str(precision), "images": source}
+        log.info(aligned(rows))
         for note in [*notes, *getattr(loader, "notes", []), *metric_notes]:
             log.info(f"note: {note}")
         predictions = Predictions(loader.classes)
         to_input = PixelsToInput(loader.mean, loader.std, devices[0], layout)
-        network = seen(shared_by(model, devices), config.trainer_options.test_time_views)
+        network = network_for(model, devices, precision.name, options.compile)
+        network = seen(network, options.test_time_views)
         result = evaluate(network, loader, criterion, metrics, to_input=to_input, observer=predictions.add)
         require_all_read(loader, is_strict=config.args.strict)
         scores = {"accuracy": result.num_correct / result.num_images, **result.scores}
@@ -122,6 +131,8 @@ def open_test_images(config: ConfigParser) -> tuple[BaseDataLoader, str]:
     if plan.takes("training"):
         if elsewhere_but_maybe_the_same(config) and path not in changed:
             plan.args["validation_split"] = 0  # nothing of these images was held back, all are to be judged
+        if "data_loader.args.batch_size" in changed:
+            plan.args.pop("eval_batch_size", None)  # what was typed for this test wins over the training's config
         if not issubclass(plan.target, ImageDataLoader):  # type: ignore[arg-type]
             # A loader that was written for pytorch-template reads its test images, and would split and shuffle them.
             plan.args |= {

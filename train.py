@@ -49,6 +49,7 @@ from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions
 from base.continuation import (
     has_finished,
     numerics_changes,
+    precision_before,
     require_continuable,
     require_same_data,
 )
@@ -70,6 +71,8 @@ from trainer.trial import try_run
 from utils.cache_folder import clear
 from utils.config_tree import get_by_path
 from utils.device import choose_devices, describe, make_deterministic, numerics
+from utils.hardware import Precision, choose_precision, use_fast_kernels
+from utils.optimizers import fused_if_possible
 from utils.seed import KEYS_VERSION, seed_everything, seed_for
 from utils.weights_file import load_weights_file
 
@@ -82,6 +85,7 @@ class Built:
     learner: Learner
     devices: list[torch.device]
     layout: torch.memory_format
+    precision: Precision
     facts: dict[str, str]
     notes: list[str]
     remarks: list[str]
@@ -129,19 +133,27 @@ def build(config: ConfigParser) -> Built:
     train_loader: BaseDataLoader = config.init_obj("data_loader", seed=seed, training=True)
     valid_loader = train_loader.split_validation()
     changes = require_same_data(config, train_loader)
-    model, facts, remarks = build_model(config, train_loader)
+    model, gflops, facts, remarks = build_model(config, train_loader)
     if config.checkpoint is None and config["weights_file"] is None and is_made_for_images(model):
         model.initialize_from(initial_images(train_loader))
-    layout = choose_layout(model, train_loader.first_image())
+    layout = choose_layout(model, train_loader.first_image(), options.channels_last)
+    precision = choose_precision(
+        options.precision,
+        devices[0],
+        batch_gflops=gflops * train_loader.images_per_batch,
+        before=precision_before(config),
+    )
+    use_fast_kernels(devices[0], asked=options.precision, deterministic=config["deterministic"])
     # Before the optimizer is built: some keep a state that lies where the parameters were then.
     model.to(device=devices[0], memory_format=layout)  # type: ignore[call-overload]
     learner, metric_notes = build_learner(config, model, len(train_loader.classes), valid_loader is not None)
     rehearse(learner, train_loader, devices[0])
     checked_monitor(options, score_names(learner.train_metrics.names, has_validation=valid_loader is not None))
-    facts |= {"device": describe(devices[0]), "data": data_in_words(train_loader, valid_loader)}
+    facts |= {"device": describe(devices[0]), "precision": str(precision)}
+    facts |= {"data": data_in_words(train_loader, valid_loader)}
     notes = [*notes, *getattr(train_loader, "notes", [])]
     remarks = [*metric_notes, *remarks]
-    return Built((train_loader, valid_loader), learner, devices, layout, facts, notes, remarks, changes)
+    return Built((train_loader, valid_loader), learner, devices, layout, precision, facts, notes, remarks, changes)
 
 
 def open_trainer(
@@ -151,7 +163,13 @@ def open_trainer(
     rows = config.checkpoint["history"] if config.checkpoint is not None else []
     recorder = Recorder(run, tensorboard=options.tensorboard, rows=rows)
     context = RunContext(
-        recorder, built.devices, config["seed"], built.layout, stop or StopRequest(), passport(config, run, built)
+        recorder,
+        built.devices,
+        config["seed"],
+        built.layout,
+        built.precision.name,
+        stop or StopRequest(),
+        passport(config, run, built),
     )
     trainer: BaseTrainer = config.init_obj(
         "trainer", learner=built.learner, loaders=built.loaders, options=options, context=context
@@ -177,7 +195,7 @@ def train(config: ConfigParser, built: Built, run: RunDir, stop: StopRequest, en
         log.warning(f"warning: {remark}")
     for path, old, new in config.changes:
         log.info(f"changed: {path}: {old!r} -> {new!r}")
-    for line in [*built.data_changes, *numerics_changes(config, built.devices[0])]:
+    for line in [*built.data_changes, *numerics_changes(config, built.devices[0], built.precision.name)]:
         log.warning(f"warning: {line}")
     try:
         with training_explained(train_loader.images_per_batch):
@@ -220,14 +238,16 @@ def check(config: ConfigParser, built: Built) -> None:
         raise OutputError(f"{shown(there)}: cannot write ({error.strerror}) (trainer.save_dir)") from None
     images_NCHW, targets = train_loader.first_batch(size=train_loader.images_per_batch)
     shape = "x".join(map(str, images_NCHW.shape))
-    rows = {name: built.facts[name] for name in ("device", "data", "model")}
+    rows = {name: built.facts[name] for name in ("device", "precision", "data", "model")}
     rows |= {"batch": f"{shape} {str(images_NCHW.dtype).removeprefix('torch.')}, targets {tuple(targets.shape)}"}
     remarks = [f"warning: {remark}" for remark in built.remarks]
     sys.stdout.write("\n".join([aligned(rows | costs), *remarks, "this config trains; nothing was kept"]) + "\n")
 
 
-def build_model(config: ConfigParser, train_loader: BaseDataLoader) -> tuple[nn.Module, dict[str, str], list[str]]:
-    """The network, fitted to the data, perhaps with weights to start from; what to say of it, and of the schedule."""
+def build_model(
+    config: ConfigParser, train_loader: BaseDataLoader
+) -> tuple[nn.Module, float, dict[str, str], list[str]]:
+    """The network, fitted to the data, perhaps with weights to start from; its GFLOPs an image; what to say of it."""
     image_CHW, num_classes = train_loader.first_image(), len(train_loader.classes)
     batches, epochs = config.trainer_options.len_epoch or len(train_loader), config.trainer_options.epochs
     steps = -(-batches // config.trainer_options.accumulate_steps) if config.interval == "step" else 1
@@ -255,7 +275,7 @@ def build_model(config: ConfigParser, train_loader: BaseDataLoader) -> tuple[nn.
         weights, classes = load_weights_file(path)
         lines = load_weights(model, weights, refit_head=classes is not None and classes != train_loader.classes)
         facts["weights"] = f"{path}: {'; '.join(lines)}"
-    return model, facts, remarks
+    return model, gflops, facts, remarks
 
 
 def build_learner(
@@ -263,7 +283,10 @@ def build_learner(
 ) -> tuple[Learner, list[str]]:
     """What training changes or asks, and notes for the log."""
     groups = get_by_path(config.config, ("optimizer", "groups"), None) or ()
-    optimizer = config.init_obj("optimizer", params=parameter_groups(model, groups))
+    plan, params = config.plans["optimizer"], [p for p in model.parameters() if p.requires_grad]
+    written = {**plan.args, **{key: value for group in groups for key, value in group.items()}}
+    fused = fused_if_possible(plan.target, written, params)
+    optimizer = config.init_obj("optimizer", params=parameter_groups(model, groups), **fused)
     schedule = config.init_schedule(optimizer, has_validation=has_validation)
     (train_metrics, notes), (valid_metrics, _) = config.init_metrics(num_classes), config.init_metrics(num_classes)
     learner = Learner(model, config.init_criterion(), train_metrics, valid_metrics, optimizer, schedule)
@@ -315,7 +338,7 @@ def passport(config: ConfigParser, run: RunDir, built: Built) -> dict[str, Any]:
             "std": None if train_loader.std is None else list(train_loader.std),
         },
         "data": train_loader.fingerprint(),
-        "numerics": numerics(built.devices[0]),
+        "numerics": numerics(built.devices[0], built.precision.name),
         "keys_version": KEYS_VERSION,
         "run": {"name": run.name, "run_id": run.run_id},
         "written_by": versions(),

@@ -50,6 +50,7 @@ class BaseDataLoader(DataLoader, ABC):
         prefetch_factor: batches that each worker prepares ahead; torch's default is 2. Needs workers.
         multiprocessing_context: how workers are started; the system's own way by default. Needs workers.
         loader_timeout: seconds without a batch after which the workers count as hung.
+        eval_batch_size: images a batch in evaluation, which keeps no gradients; as many as in training by default.
         evaluation: leave samples that cannot be read out, where others are drawn in their place in training.
         seed: the run's seed.
         batch_transform: operations on whole batches, for the trainer, which does them on the device; the batches here
@@ -82,6 +83,7 @@ class BaseDataLoader(DataLoader, ABC):
         prefetch_factor: int | None = None,
         multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None,
         loader_timeout: float = 600.0,
+        eval_batch_size: int | None = None,
         seed: int = 0,
         evaluation: bool = False,
         batch_transform: Sequence[BatchTransform] | None = None,
@@ -98,7 +100,7 @@ class BaseDataLoader(DataLoader, ABC):
         self.seed = seed
         self.batch_transform = list(batch_transform or [])
         self.samples = dataset
-        self.images_per_batch = batch_size
+        self.images_per_batch, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.eval_dataset = dataset if eval_dataset is None else eval_dataset
         self.validation_dataset = validation_dataset
         self.targets = _targets_of(dataset)
@@ -300,7 +302,7 @@ class _EvaluationDataLoader(BaseDataLoader):
     def __init__(self, training: BaseDataLoader, dataset: Any, indices: torch.Tensor | None = None):
         super().__init__(
             dataset,
-            training.images_per_batch,
+            training.eval_batch_size,
             shuffle=False,
             seed=training.seed,
             evaluation=True,

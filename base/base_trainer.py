@@ -19,6 +19,7 @@ from logger.progress import say_above_bar
 from logger.recorder import EpochRecord
 from logger.status import Status
 from utils.errors import OutputError, TrainingError
+from utils.optimizers import renew_settings
 from utils.plain import digest_of
 from utils.seed import global_rng_state, restore_global_rng
 from utils.stop import RunStopped
@@ -304,8 +305,7 @@ class BaseTrainer(ABC):
         self.epochs_done, self.steps_done = state["epochs_done"], state["steps_done"]
         self.epochs_saved = self.epochs_done
         if new_settings:
-            for group, fresh in zip(self.learner.optimizer.param_groups, fresh_groups, strict=True):
-                group.update({key: value for key, value in fresh.items() if key != "params"})
+            renew_settings(self.learner.optimizer, fresh_groups)
             # In steps as they are now, which another batch size may have made fewer.
             in_epoch = -(-progress["batches_done"] // self.options.accumulate_steps) if progress is not None else 0
             steps = self.epochs_done * self.steps_per_epoch + in_epoch

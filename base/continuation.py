@@ -20,6 +20,8 @@ from utils.errors import CheckpointError, some
 from utils.seed import KEYS_VERSION
 from utils.split import changes_of_data
 
+_OLDER = {"precision": "fp32", "tf32": False}  # where a checkpoint was written before there was a choice
+
 
 def epochs_done(config: Any) -> int:
     """Of the run that is continued; 0 for a new one."""
@@ -142,10 +144,15 @@ def require_same_data(config: Any, train_loader: BaseDataLoader) -> list[str]:
     )
 
 
-def numerics_changes(config: Any, device: torch.device) -> list[str]:
-    """A line where a continued run computes on something else than before."""
-    before = config.checkpoint["numerics"] if config.checkpoint is not None else numerics(device)
-    now = numerics(device)
+def precision_before(config: Any) -> str | None:
+    """Of the checkpoint that the config came with, whose precision may be older than the choice of one."""
+    return config.checkpoint["numerics"].get("precision", "fp32") if config.checkpoint is not None else None
+
+
+def numerics_changes(config: Any, device: torch.device, precision: str = "fp32") -> list[str]:
+    """A line where a continued run computes on something else, or in something else, than before."""
+    now = numerics(device, precision)
+    before = now if config.checkpoint is None else {**_OLDER, **config.checkpoint["numerics"]}
     differ = [f"{name} was {before.get(name)}, is {now[name]}" for name in now if before.get(name) != now[name]]
     return [f"{'; '.join(differ)}: the last bits may differ from those of a run that was not stopped"] if differ else []
 

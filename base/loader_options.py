@@ -31,6 +31,7 @@ class LoaderOptions(TypedDict, total=False):
     collate_fn: Callable[[list[Any]], Any]
     sampler: BaseSampler | None
     drop_last: bool
+    eval_batch_size: Annotated[int, Ge(1)] | None
     pin_memory: bool
     persistent_workers: bool
     prefetch_factor: Annotated[int, Ge(1)] | None

@@ -6,10 +6,21 @@ from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Gt, Le
+from pydantic import ConfigDict, with_config
 from torch import nn
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from logger.recorder import Recorder
 from utils.stop import StopRequest
+
+
+@with_config(ConfigDict(extra="forbid"))
+class CompileOptions(TypedDict, total=False):
+    """What `torch.compile` is told; the modes that record CUDA graphs overwrite scores that are still needed."""
+
+    mode: Literal["default", "max-autotune-no-cudagraphs"]
+    backend: str
+    fullgraph: bool
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,9 @@ class TrainerOptions:
         max_minutes: end after so many minutes, with a checkpoint to continue from.
         lookahead: pull the weights back to slow copies of them every few steps; null does not.
         test_time_views: what validation and test look at: each image, that and its mirror image, or shifted ones too.
+        precision: of matrix products and convolutions; "auto" is bf16 where that is known to be faster, else fp32.
+        channels_last: how images and weights lie in memory; "auto" where the network can take it.
+        compile: by torch.compile, or its options.
     """
 
     epochs: Annotated[int, Ge(1)]
@@ -67,6 +81,9 @@ class TrainerOptions:
     max_minutes: Annotated[float, Gt(0)] | None = None
     lookahead: LookaheadOptions | None = None
     test_time_views: Literal["none", "flip", "flip_and_shift"] = "none"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: Literal["auto"] | bool = "auto"
+    compile: bool | CompileOptions = False
 
 
 @dataclass
@@ -98,6 +115,7 @@ class RunContext:
         devices: the first holds the model; more than one share each batch.
         seed: the run's.
         layout: of images and weights in memory.
+        precision: that was chosen; never "auto".
         stop: who asks the run to end.
         passport: plain data that every checkpoint carries, so that the file alone is enough to test and predict:
             the config, class names, preprocessing, versions.
@@ -107,5 +125,6 @@ class RunContext:
     devices: list[torch.device]
     seed: int
     layout: torch.memory_format = torch.contiguous_format
+    precision: str = "fp32"
     stop: StopRequest = field(default_factory=StopRequest)
     passport: dict[str, Any] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch.utils.data._utils import signal_handling
 
+from utils.device import is_out_of_memory
 from utils.errors import LoaderError, TrainingError
 
 _END = object()
@@ -169,13 +170,13 @@ def training_explained(batch_size: int) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        reason = str(error).split(". ")[0]
-        raise TrainingError(
-            f"out of memory with batches of {batch_size} images: {reason}. A smaller data_loader.args.batch_size with "
-            f"trainer.accumulate_steps gives the same steps"
-        ) from error
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            reason = str(error).split(". ")[0].splitlines()[0] if str(error) else "no more of this machine's"
+            raise TrainingError(
+                f"out of memory with batches of {batch_size} images: {reason}. A smaller data_loader.args.batch_size "
+                f"with trainer.accumulate_steps gives the same steps"
+            ) from error
         if not _DIED.search(str(error)):
             raise
         name = re.search(r"killed by signal: (\w+(?: \w+)?)", str(error))

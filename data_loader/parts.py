@@ -103,6 +103,8 @@ class ImageDataLoader(BaseDataLoader):
             if is_split_off and parts.train is not None:
                 self.tested_part = digest_of_part(_names(parts.train), _names(data))
             given.update(shuffle=False, drop_last=False, sampler=None, evaluation=True, batch_transform=None)
+            if (size := given.pop("eval_batch_size", None)) is not None:
+                given["batch_size"] = size
             super().__init__(opened.seen_through(data, eval_list), **given)
         elif parts.train is None:
             raise DataError(f"{parts.name}: no training images (expected {parts.name}/train/<class>/<image>)")

@@ -50,7 +50,7 @@ def first_lines(
 
     Args:
         run: its folders.
-        facts: "device", "data", "model", and perhaps "weights", in words.
+        facts: "device", "precision", "data", "model", and perhaps "weights", in words.
         config: resolved.
         num_batches: of one pass over the training images.
         epochs_done: of a continued run.
@@ -61,7 +61,8 @@ def first_lines(
     rows = {
         "run": f"{run.name}/{run.run_id}, seed {config['seed']}"
         + (f", continued after {epochs_done} epochs" if epochs_done else ""),
-        "device": f"{facts['device']}, float32",
+        "device": facts["device"],
+        "precision": facts["precision"],
         "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
         "data": facts["data"],
         "model": facts["model"],

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -190,7 +190,9 @@ def _first_line(error: Exception) -> str:
 
 
 @torch.inference_mode()
-def choose_layout(model: nn.Module, image_CHW: torch.Tensor) -> torch.memory_format:
+def choose_layout(
+    model: nn.Module, image_CHW: torch.Tensor, asked: Literal["auto"] | bool = "auto"
+) -> torch.memory_format:
     """How images and weights lie in memory: channels last, unless the model cannot take that.
 
     Channels last makes convolutions about 1.5 times faster on a CPU (benchmarks/layout.py). A model that flattens with
@@ -199,11 +201,20 @@ def choose_layout(model: nn.Module, image_CHW: torch.Tensor) -> torch.memory_for
     Args:
         model: on the CPU; is left as it was.
         image_CHW: any image of the data.
+        asked: `trainer.channels_last`.
+
+    Raises:
+        ConfigError: channels last was asked for, and the model cannot take it.
     """
+    if asked is False:
+        return torch.contiguous_format
     trial = copy.deepcopy(model).to(memory_format=torch.channels_last).eval()
     images = torch.zeros(2, *image_CHW.shape).contiguous(memory_format=torch.channels_last)
     try:
         trial(images)
-    except RuntimeError:
+    except RuntimeError as error:
+        if asked is True:
+            message = f"{type(model).__name__} cannot take it ({_first_line(error)}); use 'auto'"
+            raise ConfigError(message, "trainer.channels_last", "arch") from error
         return torch.contiguous_format
     return torch.channels_last

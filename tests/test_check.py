@@ -391,3 +391,12 @@ def test_a_loss_without_a_gradient_at_mixed_targets_is_refused():
 
     with pytest.raises(ConfigError, match="a gradient for mixed targets too"):
         check_mixed_targets(Criterion(detached), torch.eye(3))
+
+
+def test_channels_last_is_refused_for_a_model_that_cannot_take_it_and_not_tried_where_it_is_off():
+    with pytest.raises(ConfigError, match=r"Viewing cannot take it.*use 'auto'") as caught:
+        choose_layout(Viewing(), IMAGE_CHW, True)
+
+    assert caught.value.path == "trainer.channels_last"
+    assert choose_layout(nn.Conv2d(3, 2, 3), IMAGE_CHW, True) == torch.channels_last
+    assert choose_layout(nn.Conv2d(3, 2, 3), IMAGE_CHW, False) == torch.contiguous_format

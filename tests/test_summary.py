@@ -15,7 +15,12 @@ from utils.config_tree import freeze
 from utils.monitor import Monitor
 
 RUN = RunDir(Path("saved"), "digits", "20260102_030405")
-FACTS = {"device": "CPU, 2 threads", "data": "data/x: 6 images", "model": "MLP, 10 parameters"}
+FACTS = {
+    "device": "CPU, 2 threads",
+    "precision": "fp32 (auto: why)",
+    "data": "data/x: 6 images",
+    "model": "MLP, 10 parameters",
+}
 CONFIG = {
     "seed": 123,
     "optimizer": {"type": "SGD", "args": {"lr": 0.1}},
@@ -97,7 +102,8 @@ def test_first_lines_say_what_will_happen_on_what_and_where_it_goes():
     text = first_lines(RUN, FACTS, CONFIG, num_batches=1500, epochs_done=0)
 
     assert words(text, "run") == "digits/20260102_030405, seed 123"
-    assert words(text, "device") == "CPU, 2 threads, float32"
+    assert words(text, "device") == "CPU, 2 threads"
+    assert words(text, "precision") == "fp32 (auto: why)"
     assert words(text, "versions") == ", ".join(f"{name} {number}" for name, number in versions().items())
     assert words(text, "data") == "data/x: 6 images"
     assert words(text, "model") == "MLP, 10 parameters"

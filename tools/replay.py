@@ -38,11 +38,9 @@ from base.checkpoints import Checkpoints, position_of
 from logger.run_dir import RunDir
 from logger.summary import aligned
 from parse_config import ConfigParser
-from trainer.finite import gradient_norm
 from trainer.trainer import Batch, Trainer
 from utils.checkpoint import load_checkpoint
 from utils.errors import TrainingError
-from utils.seed import seed_step
 
 
 class _Reached(Exception):
@@ -133,7 +131,6 @@ def look_at(trainer: Trainer, step: int, found: dict[str, str]) -> None:
             whole_step(group, *sums)  # type: ignore[arg-type]
             return
         facts = trainer._facts(len(group))
-        seed_step(trainer.context.seed, trainer.steps_done, trainer.device)
         found.update({"step": f"{step} (epoch {facts['epoch']}), learning rate {float(facts['lr']):.17g}"})
         found.update(_forward_and_back(trainer, group))
         found["images"] = "\n" + "\n".join(f"  {name}" for name in trainer._names_of_step(facts))
@@ -155,23 +152,16 @@ def _forward_and_back(trainer: Trainer, group: list[Batch]) -> dict[str, str]:
 
     model = trainer.learner.model
     hooks = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
-    planned = [trainer.augmentation.plan(batch) for batch in group]
-    inputs = [(batch.inputs(), batch.targets) for batch in planned]
-    weights = [trainer.learner.criterion.weight(targets) for _, targets in inputs]
-    losses = []
-    for (images_NCHW, targets), weight in zip(inputs, weights, strict=True):
-        loss, _ = trainer._loss(images_NCHW, targets)
-        (loss * (weight / sum(weights))).backward()
-        losses.append(float(loss.detach()))
+    parts, norm = trainer._gradient(group, max_norm=None)
     for hook in hooks:
         hook.remove()
-    norm = float(gradient_norm(model.parameters(), None))
     bad = [name for name, p in model.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
-    pixels = [(float(images.min()), float(images.max())) for images, _ in inputs]
+    inputs = [trainer.augmentation.plan(batch).inputs() for batch in group]
+    pixels = [(float(images.min()), float(images.max())) for images in inputs]
     return {
         "inputs": ", ".join(f"{low:.4g} to {high:.4g}" for low, high in pixels),
-        "loss": ", ".join(f"{loss:.17g}" for loss in losses),
-        "gradient": f"norm {norm:.17g}" + (f", not finite in {', '.join(bad[:5])}" if bad else ""),
+        "loss": ", ".join(f"{float(part.loss):.17g}" for part in parts),
+        "gradient": f"norm {float(norm):.17g}" + (f", not finite in {', '.join(bad[:5])}" if bad else ""),
         "layers": f"first that is not finite: {strange[0]}" if strange else "all outputs are finite",
     }
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from logger.progress import Progress
+from trainer.micro_batches import MicroBatches
+from trainer.prefetch import ahead
 from utils.errors import DataError
 
 Observer = Callable[[torch.Tensor, torch.Tensor], None]
@@ -90,6 +92,7 @@ def evaluate(
     *,
     to_input: Callable[[torch.Tensor], torch.Tensor],
     observer: Observer | None = None,
+    pieces: MicroBatches | None = None,
 ) -> Evaluation:
     """Judges a network on every image of a loader.
 
@@ -100,6 +103,7 @@ def evaluate(
         metrics: a MetricSet, see model/metric.py; is reset first.
         to_input: see `PixelsToInput`.
         observer: is shown logits_NK and targets_N of each batch.
+        pieces: remembers from one evaluation to the next how many images fit at once.
 
     Raises:
         DataError: not one image could be read.
@@ -110,8 +114,10 @@ def evaluate(
     metrics.reset()
     loader.set_epoch(0)
     progress = Progress(len(loader), "evaluating")
-    for images, targets in loader:
-        logits_NK, targets_N = network(to_input(images)), targets.to(device, non_blocking=True)
+    pieces = pieces or MicroBatches("evaluation")
+    for images, targets in ahead(loader, device):
+        logits_NK = _logits(network, pieces, images, to_input)
+        targets_N = targets.to(device, non_blocking=True)
         loss.update(criterion(logits_NK, targets_N), criterion.weight(targets_N))
         metrics.update(logits_NK, targets_N)
         if counts_3K is None:
@@ -133,3 +139,18 @@ def evaluate(
     counts = counts_3K.tolist()
     scores = {"loss": loss.compute(), **metrics.compute()}
     return Evaluation(scores, sum(counts[1]), sum(counts[2]), counts[0], counts[1])
+
+
+def _logits(
+    network: torch.nn.Module,
+    pieces: MicroBatches,
+    images: torch.Tensor,
+    to_input: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """logits_NK of a batch, in as few pieces as memory allows."""
+
+    def work() -> list[torch.Tensor]:
+        return [network(to_input(part)) for (part,) in pieces.cut(images)]
+
+    parts = pieces.fitting(work, len(images))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

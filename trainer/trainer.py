@@ -3,10 +3,10 @@
 import logging
 import shlex
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,17 +16,28 @@ from logger.progress import Progress
 from logger.recorder import EpochRecord
 from trainer.advice import Waiting, advice_on
 from trainer.augment import augmentation_of
+from trainer.compute import MAX_SKIPS, Compute, network_for
 from trainer.evaluate import Evaluation, MeanLoss, evaluate
 from trainer.finite import FiniteGuard, gradient_norm, unfinite_tensors
 from trainer.lookahead import Lookahead
+from trainer.micro_batches import BufferCopy, largest
 from trainer.pixels import PixelsToInput
+from trainer.prefetch import ahead
 from trainer.views import seen
-from utils.device import shared_by
 from utils.errors import TrainingError, some
 from utils.seed import seed_step
 
 log = logging.getLogger("run")
 Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class Part(NamedTuple):
+    """What came of a batch, or of a piece of one that did not fit into memory as a whole."""
+
+    loss: torch.Tensor
+    weight: int | torch.Tensor
+    logits_NK: torch.Tensor
+    classes_N: torch.Tensor
 
 
 class Trainer(BaseTrainer):
@@ -50,7 +61,9 @@ class Trainer(BaseTrainer):
         self.to_input = PixelsToInput(self.train_loader.mean, self.train_loader.std, self.device, context.layout)
         self.augmentation = augmentation_of(self.train_loader, self.to_input)
         model = learner.model.to(device=self.device, memory_format=context.layout)  # type: ignore[call-overload]
-        self.network = shared_by(model, context.devices)
+        self.network = network_for(model, context.devices, context.precision, options.compile)
+        self.compute = Compute(self.device, context.precision)
+        self.buffers_before = BufferCopy(model)
         for part in (learner.criterion, learner.train_metrics, learner.valid_metrics):
             part.to(self.device)
         self.last_evaluation: Evaluation | None = None
@@ -61,7 +74,8 @@ class Trainer(BaseTrainer):
         self.lookahead = None
         if options.lookahead is not None:
             self.lookahead = Lookahead(model, options.lookahead, options.epochs * self.steps_per_epoch)
-        self.guard = FiniteGuard(self.device, self._why_not_finite)
+        skips = MAX_SKIPS if context.precision == "fp16" else 0
+        self.guard = FiniteGuard(self.device, self._why_not_finite, skips_allowed=skips)
         self.never_finite = set(unfinite_tensors(model, learner.optimizer))  # such as a mask of infinities
         self.wait_s = self.first_wait_s = 0.0  # of the running epoch; the latter for the first batch of each pass
         self.wait_share = 0.0
@@ -78,7 +92,7 @@ class Trainer(BaseTrainer):
             metrics.reset()
         progress = Progress(self.len_epoch - self.batches_done, f"epoch {epoch}/{self.options.epochs}")
         # Closed here, because the traceback of what ends an epoch early would keep the loader's workers alive.
-        with closing(self._batches(epoch, self.batches_done)) as batches:
+        with closing(self._batches(epoch, self.batches_done)) as loaded, closing(ahead(loaded, self.device)) as batches:
             while group := list(islice(batches, self.options.accumulate_steps)):
                 self._step(group, loss, metrics)
                 self.batches_done += len(group)
@@ -94,25 +108,46 @@ class Trainer(BaseTrainer):
     def _step(self, group: list[Batch], loss_mean: MeanLoss, metrics: Any) -> None:
         """One step of the optimizer on the mean gradient over all images of the group, however its batches are cut."""
         learner = self.learner
-        seed_step(self.context.seed, self.steps_done, self.device)
-        planned = [self.augmentation.plan(batch) for batch in group]
-        weights = [learner.criterion.weight(batch.targets) for batch in planned]
+        parts, norm = self._gradient(group, self.options.max_grad_norm)
         losses = []
-        for batch, weight in zip(planned, weights, strict=True):
-            loss, logits_NK = self._loss(batch.inputs(), batch.targets)
-            (loss * (weight / sum(weights))).backward()
+        for loss, weight, logits_NK, classes_N in parts:
             # A batch of ignored targets only (weight 0) has a loss of NaN and a gradient of zeros.
             losses.append(loss if isinstance(weight, int) else torch.where(weight > 0, loss, 0.0))
             loss_mean.update(loss, weight)
-            metrics.update(logits_NK.detach(), batch.classes_N)
-        norm = gradient_norm(learner.model.parameters(), self.options.max_grad_norm)
+            metrics.update(logits_NK, classes_N)
         self.guard.look(losses, norm, self._facts(len(group)))
-        learner.optimizer.step()
+        self.compute.step(learner.optimizer)
         learner.optimizer.zero_grad(set_to_none=True)
         self.steps_done += 1
         if self.lookahead is not None:
             self.lookahead.step_done(self.steps_done)
         learner.schedule.step_done()
+
+    def _gradient(self, group: list[Batch], max_norm: float | None) -> tuple[list[Part], torch.Tensor]:
+        """Leaves the gradient of a step at the weights; gives what came of its batches, and the gradient's norm."""
+        self.buffers_before.keep()
+        parts = self.compute.training.fitting(lambda: self._forward_and_back(group), largest(group), self._forget)
+        self.compute.unscale(self.learner.optimizer)
+        return parts, gradient_norm(self.learner.model.parameters(), max_norm)
+
+    def _forward_and_back(self, group: list[Batch]) -> list[Part]:
+        """Adds up the gradient of the mean loss over all images of the group."""
+        criterion, parts = self.learner.criterion, []
+        seed_step(self.context.seed, self.steps_done, self.device)
+        planned = [self.augmentation.plan(batch) for batch in group]
+        whole = sum(criterion.weight(batch.targets) for batch in planned)
+        for batch in planned:
+            for inputs, targets, classes_N in self.compute.training.cut(batch.inputs(), batch.targets, batch.classes_N):
+                loss, logits_NK = self._loss(inputs, targets)
+                weight = criterion.weight(targets)
+                self.compute.scaler.scale(loss * (weight / whole)).backward()
+                parts.append(Part(loss.detach(), weight, logits_NK.detach(), classes_N))
+        return parts
+
+    def _forget(self) -> None:
+        """What a step that did not fit into memory leaves behind."""
+        self.learner.optimizer.zero_grad(set_to_none=True)
+        self.buffers_before.put_back()
 
     def _facts(self, num_batches: int) -> dict[str, Any]:
         """What `_why_not_finite` needs to know of the step that is running."""
@@ -162,17 +197,25 @@ class Trainer(BaseTrainer):
             self.learner.criterion,
             self.learner.valid_metrics,
             to_input=self.to_input,
+            pieces=self.compute.evaluation,
             observer=lambda logits_NK, targets_N: self._stop_if_asked(),
         )
         return self.last_evaluation.scores
 
-    def stateful(self) -> dict[str, Any]:
-        """With the slow weights, where there are some."""
-        return super().stateful() | ({"lookahead": self.lookahead} if self.lookahead is not None else {})
-
     def closing_warnings(self) -> list[str]:
         """On the last validation."""
         return self.last_evaluation.warnings() if self.last_evaluation is not None else []
+
+    def stateful(self) -> dict[str, Any]:
+        """And how it is computed, as far as only the steps so far tell; and the slow weights, where there are some."""
+        slow = {"lookahead": self.lookahead} if self.lookahead is not None else {}
+        return {**super().stateful(), "compute": self.compute, **slow}
+
+    def resume(self, state: Mapping[str, Any], changed: list[str] | None = None, *, has_new_data: bool = False) -> None:
+        """As `BaseTrainer.resume`; how many images fit at once is found anew on another device."""
+        before, now = (one.get("numerics", {}).get("device") for one in (state, self.context.passport))
+        compute = state.get("compute", {}) if before == now else {}
+        super().resume({**state, "compute": compute}, changed, has_new_data=has_new_data)
 
     def progress(self) -> dict[str, Any] | None:
         """How many batches of the epoch are done, and the sums of loss and metrics over them."""

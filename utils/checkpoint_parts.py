@@ -50,6 +50,7 @@ class _Parts(TypedDict):
     keys_version: NotRequired[int]
     optimizer: NotRequired[dict[str, Any]]
     schedule: NotRequired[dict[str, Any]]
+    compute: NotRequired[dict[str, Any]]
     progress: NotRequired[_Progress | None]
     history: NotRequired[list[dict[str, float]]]
     rng: NotRequired[dict[str, Any]]

@@ -81,13 +81,27 @@ def make_deterministic() -> None:
     torch.use_deterministic_algorithms(True)
 
 
-def numerics(device: torch.device) -> dict[str, str | int | bool]:
-    """What the last bits of a result depend on besides the config."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out, the GPU's or this machine's."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def numerics(device: torch.device, precision: str = "fp32") -> dict[str, str | int | bool]:
+    """What the last bits of a result depend on besides the config.
+
+    Args:
+        device: that holds the model.
+        precision: that it computes in, which "auto" does not say.
+    """
     return {
         "torch": str(torch.__version__),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "precision": precision,
+        "tf32": device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32,
     }
 
 
