@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Self
 
+import numpy as np
 import torch
 
 from data_loader.decode import Reduction, decode_image
@@ -136,8 +137,9 @@ class ImageTensors(ImageData):
         """A whole batch at once; None where a transform must see each image by itself."""
         if self.transform is not None:
             return None
-        chosen = torch.tensor(indices)
-        return self.images_NCHW[chosen], self.targets[chosen]
+        # A third of the time of torch.tensor; and index_select copies whole images, where [...] goes pixel by pixel.
+        chosen = torch.from_numpy(np.array(indices, dtype=np.int64))
+        return self.images_NCHW.index_select(0, chosen), self.targets.index_select(0, chosen)
 
     def sample_name(self, index: int) -> str:
         """The part's name and the number in it, which a subset keeps."""
