@@ -108,8 +108,11 @@ class MeanOverSamples:
         if isinstance(value, torch.Tensor):
             if value.numel() != 1:
                 raise ValueError(f"metric '{self.name}' gave {value.numel()} numbers for a batch; one is needed")
-            value = value.detach().reshape(()).to(_sum_dtype(value.device))
-            if self.num_samples == 0:
+            if value.device.type == "cpu":  # there a number is as exact, and each operation on tensors costs more
+                value = value.item()
+            else:
+                value = value.detach().reshape(()).to(_sum_dtype(value.device))
+            if self.num_samples == 0 and isinstance(value, torch.Tensor):
                 self.total = torch.zeros((), dtype=value.dtype, device=value.device)
         self.total = self.total + value * batch_size
         self.num_samples += batch_size
