@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -291,3 +292,25 @@ def test_images_that_hold_a_nan_are_seen_in_the_step_that_reads_them():
 
     assert str(caught.value).startswith("step 3 (epoch 1): the loss is nan")
     assert "train/16, train/17, train/18, train/19 and 4 more" in str(caught.value)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_norm_is_that_of_all_numbers_in_a_row(layout, dtype):
+    convolution = nn.Conv2d(3, 4, 3).to(dtype=dtype, memory_format=layout)
+    for parameter in convolution.parameters():
+        parameter.grad = torch.randn_like(parameter)
+
+    norm = gradient_norm(convolution.parameters(), None)
+
+    numbers = np.concatenate([parameter.grad.numpy().ravel() for parameter in convolution.parameters()])
+    assert norm.item() == pytest.approx(np.sqrt((numbers.astype(np.float64) ** 2).sum()), rel=1e-6)
+
+
+@pytest.mark.parametrize(("number", "norm"), [(NAN, "nan"), (INF, "inf"), (-INF, "inf"), (1e15, "1e+15")])
+def test_one_number_among_many_decides_the_norm(number, norm):
+    weight = nn.Parameter(torch.zeros(7, 5))
+    weight.grad = torch.zeros(7, 5)
+    weight.grad[3, 2] = number
+
+    assert f"{gradient_norm([weight], None).item():.6g}" == norm
