@@ -48,7 +48,8 @@ def loss_weight(
         target_N: class indices, or class probabilities of shape (N, K).
 
     Returns:
-        An int, or where it depends on the targets a scalar tensor on their device, so that nothing waits for it.
+        An int, or where it depends on class weights, or on targets on an accelerator, a scalar tensor on the device
+        of the targets, so that nothing waits for it.
 
     Raises:
         ValueError: the criterion sums (`reduction="sum"`) or gives one value for each sample ("none").
@@ -58,9 +59,10 @@ def loss_weight(
         raise ValueError(f"{criterion} has reduction='{reduction}'; a mean over batches needs reduction='mean'")
     if not isinstance(criterion, nn.CrossEntropyLoss | nn.NLLLoss) or target_N.is_floating_point():
         return len(target_N)
-    is_ignored = target_N == criterion.ignore_index
     if criterion.weight is None:
-        return (~is_ignored).sum()
+        counted = (target_N != criterion.ignore_index).sum()
+        return int(counted) if counted.is_cpu else counted  # an int spares the operations of a tensor
+    is_ignored = target_N == criterion.ignore_index
     # ignore_index (-100 by default) is no row of the weights: look up row 0 in its place, then count it as 0.
     weights = criterion.weight[target_N.masked_fill(is_ignored, 0)]
     return weights.masked_fill(is_ignored, 0).sum()

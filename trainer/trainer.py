@@ -112,7 +112,10 @@ class Trainer(BaseTrainer):
         losses = []
         for loss, weight, logits_NK, classes_N in parts:
             # A batch of ignored targets only (weight 0) has a loss of NaN and a gradient of zeros.
-            losses.append(loss if isinstance(weight, int) else torch.where(weight > 0, loss, 0.0))
+            if isinstance(weight, torch.Tensor):
+                losses.append(torch.where(weight > 0, loss, 0.0))
+            else:
+                losses.append(loss if weight else torch.zeros_like(loss))
             loss_mean.update(loss, weight)
             metrics.update(logits_NK, classes_N)
         self.guard.look(losses, norm, self._facts(len(group)))
@@ -136,11 +139,15 @@ class Trainer(BaseTrainer):
         seed_step(self.context.seed, self.steps_done, self.device)
         planned = [self.augmentation.plan(batch) for batch in group]
         whole = sum(criterion.weight(batch.targets) for batch in planned)
+        whole = max(whole, 1) if isinstance(whole, int) else whole
         for batch in planned:
-            for inputs, targets, classes_N in self.compute.training.cut(batch.inputs(), batch.targets, batch.classes_N):
+            pieces = list(self.compute.training.cut(batch.inputs(), batch.targets, batch.classes_N))
+            for inputs, targets, classes_N in pieces:
                 loss, logits_NK = self._loss(inputs, targets)
                 weight = criterion.weight(targets)
-                self.compute.scaler.scale(loss * (weight / whole)).backward()
+                # The share of a piece that is alone is 1, and need not be multiplied by.
+                shared = loss if len(planned) == len(pieces) == 1 else loss * (weight / whole)
+                self.compute.scaler.scale(shared).backward()
                 parts.append(Part(loss.detach(), weight, logits_NK.detach(), classes_N))
         return parts
 
