@@ -35,7 +35,14 @@ from utils.config_signature import REQUIRED, parameters_of
 from utils.config_tree import merge
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README", "docs/config", "docs/reliability", "docs/reproducibility", "docs/old-checkpoints")
+PAGES = (
+    "README",
+    "docs/config",
+    "docs/reliability",
+    "docs/reproducibility",
+    "docs/old-checkpoints",
+    "docs/performance",
+)
 PAIRS = [(f"{page}.md", f"{page}.ko.md") for page in PAGES]
 PLACEHOLDERS = {"new.json", "changed.json"}  # the reader's own files
 
