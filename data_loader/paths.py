@@ -26,9 +26,19 @@ class PathList(Sequence[str]):
 
     def __init__(self, prefix: str, letters: torch.Tensor, ends: torch.Tensor):
         self.prefix = prefix
-        self.letters, self.ends = letters, ends
-        # Views of the same memory: to index them takes a fifth of the time.
+        # No tensors, which torch moves elsewhere when it sends them to a worker that is started and not forked, so that
+        # a view of them would show freed memory. To index arrays also takes a fifth of the time.
         self._letters, self._ends = letters.numpy(), ends.numpy()
+
+    @property
+    def letters(self) -> torch.Tensor:
+        """The rest of all paths, see above."""
+        return torch.from_numpy(self._letters)
+
+    @property
+    def ends(self) -> torch.Tensor:
+        """Where each ends, see above."""
+        return torch.from_numpy(self._ends)
 
     @classmethod
     def of(cls, paths: Iterable[str], prefix: str | None = None) -> Self:
@@ -106,5 +116,8 @@ class PathList(Sequence[str]):
         return f"PathList({list(self[:3])}{', ...' if len(self) > 3 else ''}; {len(self)} paths)"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Tensors go to a worker that is not forked through shared memory, once for all of them.
-        return (type(self), (self.prefix, self.letters, self.ends))
+        return (_of_arrays, (type(self), self.prefix, self._letters, self._ends))
+
+
+def _of_arrays(kind: type[PathList], prefix: str, letters: np.ndarray, ends: np.ndarray) -> PathList:
+    return kind(prefix, torch.from_numpy(letters), torch.from_numpy(ends))

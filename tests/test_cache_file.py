@@ -58,6 +58,11 @@ def test_an_image_is_read_as_it_was_written_and_others_are_not_there(store):
     assert store.num_there == 2
 
 
+def as_stored(image_CHW):
+    """The channels of a pixel side by side."""
+    return np.ascontiguousarray(image_CHW.numpy().transpose(1, 2, 0)).tobytes()
+
+
 def test_the_file_is_laid_out_as_the_module_says(store, place):
     store.write(3, IMAGES[3])
 
@@ -67,10 +72,10 @@ def test_the_file_is_laid_out_as_the_module_says(store, place):
     assert content[:HEADER_BYTES] == HEADER.ljust(HEADER_BYTES, b"\0")
     assert np.frombuffer(content[HEADER_BYTES:][:48], "<u8").tolist() == [
         *(0, 0, 0),
-        2**32 + zlib.crc32(IMAGES[3].numpy().tobytes()),
+        2**32 + zlib.crc32(as_stored(IMAGES[3])),
         *(0, 0),
     ]
-    assert content[PIXELS_BEGIN + 180 : PIXELS_BEGIN + 240] == IMAGES[3].numpy().tobytes()
+    assert content[PIXELS_BEGIN + 180 : PIXELS_BEGIN + 240] == as_stored(IMAGES[3])
 
 
 def test_what_is_read_is_a_copy(store):

@@ -39,6 +39,7 @@ PLACES = {
     "schedulers": lambda spec: {"lr_scheduler": {"type": "ChainedScheduler", "args": {"schedulers": [spec]}}},
     "transform": lambda spec: loader(transform=[spec]),
     "eval_transform": lambda spec: loader(eval_transform=[spec]),
+    "batch_transform": lambda spec: loader(batch_transform=[spec]),
     "transforms": lambda spec: loader(transform=[{"type": "Compose", "args": {"transforms": [spec]}}]),
     "sampler": lambda spec: loader(sampler=spec),
     "inner sampler": lambda spec: loader(sampler={"type": "BatchSampler", "args": {"sampler": spec, "batch_size": 4}}),

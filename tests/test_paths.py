@@ -3,6 +3,7 @@
 import os
 import pickle
 import tracemalloc
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -105,3 +106,13 @@ def test_neither_a_look_nor_a_walk_leaves_objects_behind():
     assert tracemalloc.get_traced_memory()[0] - before < 5_000
     tracemalloc.stop()
     assert num_letters == 2 * (10 * 5 + 90 * 6 + 900 * 7 + 4_000 * 8)
+
+
+def test_sending_it_to_a_worker_that_is_started_leaves_it_where_it_is():
+    paths = PathList.of(["a/b.png", "a/c.png"])
+
+    sent = pickle.loads(bytes(ForkingPickler.dumps(paths)))
+
+    # torch moves a tensor that is sent into shared memory, and frees what a view of it may still show.
+    assert not paths.letters.is_shared()
+    assert list(sent) == list(paths) == ["a/b.png", "a/c.png"]

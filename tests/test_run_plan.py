@@ -117,7 +117,7 @@ def test_an_empty_config_is_missing_everything():
         ("arch.args.hidden_width", "arch.args.hidden_width: MLP has no 'hidden_width'. Did you mean 'hidden_widths'?"),
         (
             "data_loader.args.batchsize",
-            "data_loader.args.batchsize: MnistDataLoader has no 'batchsize'. Did you mean 'batch_size'?",
+            "data_loader.args.batchsize: MnistDataLoader has no 'batchsize'. Did you mean 'batch_size' or ",
         ),
         (
             "optimizer.args.weigth_decay",
