@@ -134,6 +134,7 @@ class Checkpoints:
         numbered = self._numbered_name(now)  # missing where a process was killed just before it was linked
         if numbered is not None and not numbered.exists() and _stands_at(self.last, now):
             link(self.last, numbered)
+        self._forget_old(now)
 
     def _match_best(self, best_epoch: int | None, now: Position) -> None:
         """A process that was killed between its last.pth and its best.pth leaves a best.pth of the past."""

@@ -180,8 +180,10 @@ def training_explained(batch_size: int) -> Iterator[None]:
         if not _DIED.search(str(error)):
             raise
         name = re.search(r"killed by signal: (\w+(?: \w+)?)", str(error))
-        how = f"was killed ({name[1]})" if name else "ended by itself"
-        raise LoaderError(f"a data loader worker {how}{_LIKELY_MEMORY}") from error
+        how = f"was killed ({name[1]}){_LIKELY_MEMORY}" if name else f"ended by itself{_LIKELY_MEMORY}"
+        if name and name[1] == "Bus error":
+            how = f"crashed (SIGBUS): {_SHARED_MEMORY_IS_FULL}"
+        raise LoaderError(f"a data loader worker {how}") from error
 
 
 _LIKELY_MEMORY = "; often memory has run out: fewer data_loader.args.num_workers or a smaller batch_size need less"

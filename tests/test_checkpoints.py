@@ -317,3 +317,18 @@ def test_a_numbered_one_that_a_kill_left_out_is_linked_when_the_run_goes_on(tmp_
     checkpoints.go_on_from(load_checkpoint(tmp_path / "last.pth"), None)
 
     assert load_checkpoint(tmp_path / "checkpoint-epoch1.pth")["epochs_done"] == 1
+
+
+def test_old_ones_that_a_kill_left_are_removed_when_the_run_goes_on(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for epoch in (1, 2, 3):
+        checkpoints.save(state_at(epoch))
+    for name in ("checkpoint-epoch1.pth", "checkpoint-epoch3-step23.pth"):
+        (tmp_path / name).write_bytes(b"left before it was removed")
+
+    checkpoints.go_on_from(load_checkpoint(tmp_path / "last.pth"), None)
+
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
+        "checkpoint-epoch2.pth",
+        "checkpoint-epoch3.pth",
+    ]

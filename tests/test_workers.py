@@ -262,6 +262,12 @@ def test_what_torch_says_of_a_dead_worker_in_the_middle_of_anything_is_told_in_o
     assert str(told) == f"a data loader worker {how}{MEMORY}"
 
 
+def test_a_bus_error_that_torch_tells_of_is_shared_memory_that_is_used_up():
+    told = explained_in_training(RuntimeError("DataLoader worker (pid 1) is killed by signal: Bus error. "))
+
+    assert str(told).startswith("a data loader worker crashed (SIGBUS): shared memory (/dev/shm) is full: fewer ")
+
+
 @pytest.mark.parametrize(
     "error",
     [
