@@ -39,6 +39,6 @@ SECTIONS = {
             },
         ),
         offered=frozenset({"num_classes"}),
-        keys=frozenset({"name"}),
+        keys={"name": str},
     ),
 }

@@ -1,5 +1,7 @@
 """What a config can name in this room: trainers, optimizers, schedulers. Read by parse_config.py."""
 
+from typing import Any, Literal
+
 from utils.config_check import Section
 from utils.config_table import Table
 
@@ -26,13 +28,13 @@ SECTIONS = {
             },
         ),
         given=frozenset({"params"}),
-        keys=frozenset({"groups"}),
+        keys={"groups": list[dict[str, Any]]},
     ),
     "lr_scheduler": Section(
         _SCHEDULER,
         given=frozenset({"optimizer"}),
         offered=frozenset({"epochs", "steps_per_epoch", "max_lr", "mode"}),
-        keys=frozenset({"interval"}),
+        keys={"interval": Literal["epoch", "step"]},
     ),
 }
 # Parameters whose values are objects to build, and what those may be.

@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,13 @@ class Section:
         table: what its type may be.
         given: arguments that the program always passes where the constructor takes them; a config must not.
         offered: arguments that the program fills in where the constructor takes them and the config is silent.
-        keys: keys that may stand beside "type" and "args".
+        keys: keys that may stand beside "type" and "args", with the annotations of their values.
     """
 
     table: Table
     given: frozenset[str] = frozenset()
     offered: frozenset[str] = frozenset()
-    keys: frozenset[str] = frozenset()
+    keys: Mapping[str, Any] = field(default_factory=dict)
 
     def given_to(self, target: Callable[..., Any]) -> set[str]:
         """Those arguments of a class or function that the program passes: of a function its first ones too."""

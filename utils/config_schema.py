@@ -88,7 +88,9 @@ class _Writer:
             choices.append(
                 {"if": is_it, "then": {"properties": {"args": self.arguments(target, section.given_to(target))}}}
             )
-        keys = {key: {"type": "string"} for key in section.keys}
+        keys = {
+            key: self.value(Parameter(annotation, REQUIRED), "") for key, annotation in sorted(section.keys.items())
+        }
         as_object = {"properties": {"type": name, "args": {}, **keys}, "additionalProperties": False, "allOf": choices}
         # Editors complete a bare name from the examples.
         names = {"type": ["string", "object"], "examples": list(targets)}
