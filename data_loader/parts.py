@@ -15,7 +15,7 @@ from base.base_data_loader import BaseDataLoader
 from base.loader_options import LoaderOptions
 from data_loader.cache import Cache, CacheRules
 from data_loader.dataset import ImageData
-from data_loader.transforms import check_pixel_path
+from data_loader.transforms import check_pixel_path, compose
 from utils.errors import ConfigError, DataError
 from utils.split import digest_of_part, split_indices
 
@@ -113,7 +113,10 @@ class ImageDataLoader(BaseDataLoader):
             super().__init__(
                 opened.seen_through(parts.train, train_list),
                 validation_split=validation_split,
-                eval_dataset=opened.seen_through(parts.train, eval_list),
+                # Where nothing is split off, only a look at a few images goes through these, for which no cache pays.
+                eval_dataset=opened.seen_through(parts.train, eval_list)
+                if validation_split
+                else parts.train.with_transform(compose(eval_list)),
                 validation_dataset=opened.seen_through(parts.validation, eval_list) if parts.validation else None,
                 **given,
             )

@@ -187,7 +187,7 @@ def test_a_process_that_is_ended_from_outside_goes_on_bit_for_bit(
     config: dict[str, Any], config_file: ConfigFile
 ) -> None:
     """With a Python of its own; tests/test_faults.py has every signal, at any instant, without."""
-    config["trainer"] |= {"epochs": 10, "save_every_steps": 1, "verbosity": 1}
+    config["trainer"] |= {"epochs": 10, "save_every_steps": 3, "verbosity": 1}
     config["optimizer"]["args"]["lr"] = 0.01
     path, models = str(config_file(config)), Path(config["trainer"]["save_dir"]) / "models"
     whole = train.main(["-c", path])
