@@ -21,7 +21,7 @@ demo: setup  ## draw the demo set, train on it, test the best checkpoint
 test: setup  ## all tests, a file to each core
 	$(PYTHON) -m pytest -n auto --dist loadfile
 
-faults: setup  ## kill, stop and starve runs, each fault many times (half an hour), and write docs/reliability.md
+faults: setup  ## kill, stop and starve runs, each fault many times (40 minutes), and write docs/reliability.md
 	FAULTS=full $(PYTHON) -m pytest -n auto -p tests.fault_table tests/test_faults.py tests/test_broken_variants.py \
 		tests/test_checkpoint.py tests/test_checkpoints.py tests/test_durable_file.py tests/test_continuation.py \
 		tests/test_resume.py tests/test_skipped.py tests/test_decode.py tests/test_security.py
