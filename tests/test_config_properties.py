@@ -29,7 +29,7 @@ QUIETLY = settings(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=150,
+    max_examples=80,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 FEWER = settings(QUIETLY, max_examples=30)
@@ -300,7 +300,7 @@ ARGUMENTS = [
 
 
 @pytest.mark.parametrize("section", SAMPLE)
-@settings(QUIETLY, max_examples=250)
+@settings(QUIETLY, max_examples=120)
 @given(data=st.data())
 def test_any_value_of_an_argument_is_refused_or_the_constructor_takes_it(section, data):
     _, name, key = data.draw(st.sampled_from([argument for argument in ARGUMENTS if argument[0] == section]))
@@ -469,7 +469,7 @@ WORDS = st.one_of(
 )
 
 
-@settings(QUIETLY, max_examples=400)
+@settings(QUIETLY, max_examples=200)
 @given(words=st.lists(WORDS, max_size=4))
 def test_any_words_on_the_command_line_are_taken_or_refused(words, tmp_path_factory):
     file = tmp_path_factory.getbasetemp() / "words.json"
