@@ -95,6 +95,8 @@ class ImageDataLoader(BaseDataLoader):
         self.notes = parts.notes
         self.num_test_samples = len(parts.test) if parts.test else 0
         opened = Cache(cache or CacheRules(), self.notes, training=training)
+        if cache is not None:
+            self.cache = cache.mode  # for advice; loaders without files have no such choice
         if validation_split is None:
             validation_split = 0 if parts.validation else DEFAULT_VALIDATION_SPLIT
         if not training:

@@ -438,3 +438,7 @@ def test_memory_that_is_refused_is_a_reason(folder, data_dir, monkeypatch):
     monkeypatch.setattr(cache_place.os, "memfd_create", lambda *_: (_ for _ in ()).throw(OSError(12, "no memory")))
 
     assert loader(data_dir, cache="ram").notes[0].endswith("are not cached: memory: no memory")
+
+
+def test_advice_can_see_what_was_asked_for(folder, data_dir):
+    assert [loader(data_dir, cache=mode).cache for mode in ("off", "ram", "auto")] == ["off", "ram", "auto"]
