@@ -139,7 +139,8 @@ def open_test_images(config: ConfigParser) -> tuple[BaseDataLoader, str]:
                 name: value for name, value in {"validation_split": 0, "shuffle": False}.items() if plan.takes(name)
             }
         loader = config.init_obj("data_loader", seed=config["seed"], training=False, classes=classes)
-        loader.dataset.part = None  # what cannot be read is left out, not replaced as in training
+        # What cannot be read is left out, not replaced as in training, and that is what is said of it.
+        loader.dataset.part, loader.bad.what_is_done = None, "left out"
         source = getattr(loader, "source", f"{len(loader.indices)} images of {plan.type_name} with training=False")
     else:
         loader = config.init_obj("data_loader", seed=config["seed"]).split_validation()
