@@ -7,7 +7,6 @@ operation and does nothing that is not arithmetic. The peers are in benchmarks/p
 
 import argparse
 import gc
-import json
 import statistics
 import struct
 import tempfile
@@ -22,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import train
 from benchmarks.measure import SLICE_STEPS, STEPS_PER_EPOCH, StepClock, Turns, machine, ratios, terminal
-from benchmarks.peers import BATCH_SIZE, LEARNING_RATE, PEERS, installed, network
+from benchmarks.peers import BATCH_SIZE, LEARNING_RATE, PEERS, installed, network, perceptron_config
 from logger.logger import close_log
 from parse_config import ConfigParser
 from utils.stop import StopRequest
@@ -58,29 +57,19 @@ def plain(images: TensorDataset, clock: StepClock) -> None:
 
 def ours(folder: Path, clock: StepClock) -> None:
     """A run as train.py makes it, with everything on: scores, bar, history, events, checkpoints, all checks."""
-    settings = {
-        "name": "loop",
-        "n_gpu": 0,
-        "arch": {"type": "MLP", "args": {"hidden_widths": [1024], "activation": "Identity"}},
-        "data_loader": {
-            "type": "MnistDataLoader",
-            "args": {"data_dir": str(folder), "batch_size": BATCH_SIZE, "validation_split": 0, "download": False},
-        },
-        "optimizer": {"type": "SGD", "args": {"lr": LEARNING_RATE, "fused": True}},
-        "loss": "CrossEntropyLoss",
-        "metrics": ["accuracy"],
-        "lr_scheduler": None,
-        "trainer": {"epochs": 2, "save_dir": str(folder / "saved"), "monitor": "min train_loss", "tensorboard": True},
-    }
-    path = folder / "loop.json"
-    path.write_text(json.dumps(settings), encoding="utf-8")
+    path = perceptron_config(
+        folder,
+        folder,
+        {"lr": LEARNING_RATE, "fused": True},
+        {"epochs": 2, "monitor": "min train_loss", "tensorboard": True},
+    )
     with StopRequest() as stop:
         config = ConfigParser.from_args(train.read_words(["-c", str(path)]))
         built = train.build(config)
         clock.watch(built.learner.model)
         run = train.open_run(config)
         try:
-            train.train(config, built, run, stop)
+            train.train(config, built, run, stop, {})
         finally:
             close_log()
 

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 from torch import nn
+
+from logger.run_record import hardware
 
 STEPS_PER_EPOCH, SLICE_STEPS = 200, 20
 
@@ -131,11 +132,8 @@ def ratios(values: list[float], reference: list[float]) -> tuple[float, float, f
 
 def machine() -> str:
     """What was measured on, and when."""
-    processor = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), processor)
+    about = hardware()
     return (
-        f"{processor}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"{about['cpu']}, {about['cpu_cores']} cores, {about['cpu_threads']} threads, torch {torch.__version__}, "
         f"Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}"
     )

@@ -7,7 +7,6 @@ turn. Time is the processor's, of the epoch with its evaluation; what is built o
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -20,7 +19,7 @@ from torchvision import datasets, transforms
 
 import train
 from benchmarks.measure import machine, ratios, terminal
-from benchmarks.peers import BATCH_SIZE, LEARNING_RATE, network
+from benchmarks.peers import BATCH_SIZE, LEARNING_RATE, network, perceptron_config
 from logger.logger import close_log
 from parse_config import ConfigParser
 from trainer.evaluate import evaluate
@@ -57,22 +56,7 @@ def tutorial(data_dir: Path) -> tuple[float, float]:
 
 def ours(data_dir: Path, folder: Path) -> tuple[float, float]:
     """Seconds of an epoch and of an evaluation."""
-    settings = {
-        "name": "mnist",
-        "n_gpu": 0,
-        "arch": {"type": "MLP", "args": {"hidden_widths": [1024], "activation": "Identity"}},
-        "data_loader": {
-            "type": "MnistDataLoader",
-            "args": {"data_dir": str(data_dir), "batch_size": BATCH_SIZE, "validation_split": 0, "download": False},
-        },
-        "optimizer": {"type": "SGD", "args": {"lr": LEARNING_RATE}},
-        "loss": "CrossEntropyLoss",
-        "metrics": ["accuracy"],
-        "lr_scheduler": None,
-        "trainer": {"epochs": 1, "save_dir": str(folder / "saved"), "monitor": "off"},
-    }
-    path = folder / "mnist.json"
-    path.write_text(json.dumps(settings), encoding="utf-8")
+    path = perceptron_config(data_dir, folder, {"lr": LEARNING_RATE}, {"epochs": 1, "monitor": "off"})
     with StopRequest() as stop:
         config = ConfigParser.from_args(train.read_words(["-c", str(path)]))
         built = train.build(config)
@@ -88,7 +72,7 @@ def ours(data_dir: Path, folder: Path) -> tuple[float, float]:
 
         Trainer._train_epoch = timed  # type: ignore[method-assign]
         try:
-            trainer = train.train(config, built, train.open_run(config), stop)
+            trainer = train.train(config, built, train.open_run(config), stop, {})
         finally:
             Trainer._train_epoch = train_epoch  # type: ignore[method-assign]
             close_log()

@@ -4,6 +4,7 @@ All train the same network on the same finished floats for two epochs, with the 
 with the bar and the logging that are their defaults. Their imports are late, since none is needed to train with ours.
 """
 
+import json
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +22,32 @@ BATCH_SIZE, LEARNING_RATE, EPOCHS, NUM_CLASSES = 64, 0.003, 2, 10
 def network() -> nn.Sequential:
     """Tutorial 1's."""
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 1024), nn.Linear(1024, NUM_CLASSES))
+
+
+def perceptron_config(data_dir: Path, folder: Path, optimizer: dict[str, Any], trainer: dict[str, Any]) -> Path:
+    """A config of ours with the same network, on the MNIST files in a folder.
+
+    Args:
+        data_dir: where the files are.
+        folder: receives the config, and what runs leave behind.
+        optimizer: arguments of SGD.
+        trainer: of the `trainer` section, besides its folder.
+    """
+    loader = {"data_dir": str(data_dir), "batch_size": BATCH_SIZE, "validation_split": 0, "download": False}
+    settings = {
+        "name": "benchmark",
+        "n_gpu": 0,
+        "arch": {"type": "MLP", "args": {"hidden_widths": [1024], "activation": "Identity"}},
+        "data_loader": {"type": "MnistDataLoader", "args": loader},
+        "optimizer": {"type": "SGD", "args": optimizer},
+        "loss": "CrossEntropyLoss",
+        "metrics": ["accuracy"],
+        "lr_scheduler": None,
+        "trainer": {"save_dir": str(folder / "saved"), **trainer},
+    }
+    path = folder / "config.json"
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    return path
 
 
 def installed(package: str) -> str | None:
