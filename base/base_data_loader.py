@@ -27,7 +27,7 @@ from utils.split import digest_of_part, fingerprint_of, split_indices, split_wit
 
 log = logging.getLogger("run")
 # What transforms raise at images that they cannot take.
-_MISFITS = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError)
+MISFITS = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError)
 
 
 class BaseDataLoader(DataLoader, ABC):
@@ -231,7 +231,7 @@ class BaseDataLoader(DataLoader, ABC):
         keys = next(iter(self.batches))[:size]
         try:
             batch = _unpacked(self.dataset.__getitems__(keys))  # type: ignore[attr-defined]
-        except _MISFITS as error:
+        except MISFITS as error:
             raise DataError(f"a training transform or collate_fn fails on the first images: {error}") from error
         if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not isinstance(batch[0], torch.Tensor):
             raise DataError(
@@ -248,7 +248,7 @@ class BaseDataLoader(DataLoader, ABC):
         dataset = KeyedDataset(self.eval_dataset, _as_it_is, self.seed, self.indices)
         try:
             (item,) = _unpacked(dataset.__getitems__([(0, int(self.indices[0]))]))
-        except _MISFITS as error:
+        except MISFITS as error:
             raise DataError(f"an evaluation transform fails on the first image: {error}") from error
         image = item[0] if isinstance(item, (tuple, list)) and len(item) == 2 else item
         if not isinstance(image, torch.Tensor) or image.ndim != 3:

@@ -19,6 +19,7 @@ from PIL import features
 from torch import nn
 from torchvision.transforms import v2
 
+from base.base_data_loader import MISFITS
 from data_loader.cache_place import NotCachedError
 from data_loader.dataset import ImageFiles
 from utils.errors import DataError, some
@@ -26,7 +27,6 @@ from utils.errors import DataError, some
 NUM_PROBES = 16
 # They draw nothing at random and leave uint8 what it is. Of a class derived from one of these nothing is known.
 _DETERMINISTIC = (v2.Resize, v2.CenterCrop, v2.Pad, v2.Grayscale, v2.RGB)
-_MISFITS = (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError)
 
 
 def split_leading(transforms: Sequence[v2.Transform]) -> tuple[list[v2.Transform], list[v2.Transform]]:
@@ -52,7 +52,7 @@ def shape_of_all(files: ImageFiles, leading: Sequence[v2.Transform]) -> tuple[in
             shapes.append(tuple(files[number * len(files) // NUM_PROBES][0].shape))
         except DataError:
             continue
-        except _MISFITS as error:
+        except MISFITS as error:
             raise NotCachedError(f"a transform fails ({error})") from None
         if is_fixed:
             break

@@ -104,6 +104,6 @@ def jpeg_decoder() -> str:
 
 
 def decoder_name() -> str:
-    """All that decodes, with versions: for whoever keeps pixels and must notice that they may have changed."""
+    """All that decodes, with versions."""
     libjpeg = features.version("libjpeg_turbo") or "of another kind"
     return f"JPEG by {jpeg_decoder()}, Pillow {version('pillow')}, libjpeg-turbo {libjpeg}"
