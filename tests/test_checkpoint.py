@@ -19,6 +19,7 @@ from torch import nn, optim
 
 from tests import disk_faults, plain_values
 from tests.small_checkpoint import EVIL_FORMS, names_in, same, save_evil, saved, tiny_state
+from utils import checkpoint
 from utils.checkpoint import DIGEST, FORMAT, load_checkpoint, load_plain, save_checkpoint
 from utils.durable_file import link, remove_leftovers
 from utils.errors import CheckpointError, OutputError
@@ -86,6 +87,20 @@ def test_a_copy_of_the_file_is_a_checkpoint_too(tmp_path):
     shutil.copy(saved(tmp_path, 5.0), tmp_path / "elsewhere.pth")
 
     assert load_checkpoint(tmp_path / "elsewhere.pth")["model"]["w"].tolist() == [5.0, 5.0, 5.0]
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_as_it_was(tmp_path, monkeypatch):
+    """A run that goes on may do so at any moment: here by a larger file, once the size of the first is known."""
+    path = saved(tmp_path, 1.0)
+    looked = checkpoint._claims_more_than_it_has
+
+    def after_a_save(file, size):
+        save_checkpoint(path, tiny_state(2.0) | {"more": torch.zeros(10_000)})
+        return looked(file, size)
+
+    monkeypatch.setattr(checkpoint, "_claims_more_than_it_has", after_a_save)
+
+    assert load_checkpoint(path)["model"]["w"].tolist() == [1.0, 1.0, 1.0]
 
 
 def test_saving_again_replaces_the_file_and_leaves_no_other(tmp_path):

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -158,9 +159,10 @@ def test_what_a_position_within_an_epoch_depends_on_cannot_change(
             train.main(["-r", last, word, "trainer.monitor=off"])
 
 
-def run(*words: str) -> subprocess.Popen:
-    """train.py as a process of its own, with one thread as in these tests."""
-    return subprocess.Popen(
+@contextmanager
+def running(*words: str) -> Iterator[subprocess.Popen]:
+    """train.py as a process of its own, with one thread as in these tests; it does not outlive the test."""
+    with subprocess.Popen(
         [sys.executable, "train.py", *words],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -168,7 +170,11 @@ def run(*words: str) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for_steps(last: Path, process: subprocess.Popen, steps: int) -> None:
@@ -191,15 +197,15 @@ def test_a_process_that_is_ended_from_outside_goes_on_bit_for_bit(
     config["optimizer"]["args"]["lr"] = 0.01
     path, models = str(config_file(config)), Path(config["trainer"]["save_dir"]) / "models"
     whole = train.main(["-c", path])
-    process = run("-c", path, "name=ended")
-    folder = models / "ended"
-    while not list(folder.glob("*/last.pth")) and process.poll() is None:
-        time.sleep(0.02)
-    (last,) = folder.glob("*/last.pth")
-    wait_for_steps(last, process, 11)
+    with running("-c", path, "name=ended") as process:
+        folder = models / "ended"
+        while not list(folder.glob("*/last.pth")) and process.poll() is None:
+            time.sleep(0.02)
+        (last,) = folder.glob("*/last.pth")
+        wait_for_steps(last, process, 11)
 
-    os.killpg(process.pid, signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+        os.killpg(process.pid, signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
     done = load_checkpoint(last)["steps_done"]
     continued = train.main(["-r", str(last)])
 

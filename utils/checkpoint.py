@@ -6,6 +6,7 @@ Reading never unpickles anything but tensors and plain containers.
 """
 
 import mmap
+import os
 import pickle
 import struct
 import warnings
@@ -123,22 +124,26 @@ def load_plain(path: Path) -> Any:
     if path.exists() and not path.is_file():  # to open a pipe would wait for ever
         raise CheckpointError(f"{path}: is no file")
     try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            start = file.read(64)
+        with open(path, "rb") as file:  # once for all: a run that goes on replaces its files at any moment
+            return _load_plain(path, file)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise CheckpointError(f"{path}: {(getattr(error, 'strerror', None) or str(error)).lower()}") from None
+
+
+def _load_plain(path: Path, file: IO[bytes]) -> Any:
+    size = os.fstat(file.fileno()).st_size
     if size == 0:
         raise CheckpointError(f"{path}: is empty")
-    if start.startswith(b"version https://git-lfs"):
+    if file.read(64).startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path}: not a checkpoint (a Git LFS pointer; run 'git lfs pull')")
-    if _claims_more_than_it_has(path, size):
+    if _claims_more_than_it_has(file, size):
         raise CheckpointError(f"{path}: not a checkpoint, its content is compressed or asks for memory by itself")
+    file.seek(0)
     try:
         with warnings.catch_warnings():
             # torch warns of pickle protocols and TorchScript before it refuses them.
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # The text advises `weights_only=False`, which would run whatever code a stranger's file brings.
         name = str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL " in str(error) else None
@@ -149,13 +154,13 @@ def load_plain(path: Path) -> Any:
         raise CheckpointError(f"{path}: truncated or not a checkpoint ({size:,} bytes)") from None
 
 
-def _claims_more_than_it_has(path: Path, size: int) -> bool:
+def _claims_more_than_it_has(file: IO[bytes], size: int) -> bool:
     """Whether a small file could fill the memory: torch writes neither compressed records nor byte arrays."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content.find(b"bytearray") >= 0:
             return True
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             return sum(record.file_size for record in archive.infolist()) > size
     except (zipfile.BadZipFile, OSError, ValueError, LookupError, struct.error, NotImplementedError):
         return False  # another kind of file, or a damaged one: torch will say
