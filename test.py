@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.command_line import Command, CustomArgs, Parser
-from utils.errors import CheckpointError, ConfigError, DataError, OutputError, exit_on_user_error
+from utils.errors import ConfigError, DataError, OutputError, exit_on_user_error
 
 SHORT_FLAGS = [CustomArgs(["--bs", "--batch_size"], int, "data_loader.args.batch_size")]
 
@@ -31,21 +31,16 @@ if __name__ == "__main__":
 import math
 
 from base.base_data_loader import BaseDataLoader
-from base.continuation import precision_before
 from data_loader.parts import ImageDataLoader
 from logger.logger import close_log, open_log
 from logger.predictions import Predictions
 from logger.run_dir import RunDir
 from logger.summary import aligned, shown
-from model.check import check_model, choose_layout
 from parse_config import ConfigParser
-from trainer.compute import network_for
+from trained import checkpoint_of, open_trained
 from trainer.evaluate import evaluate
-from trainer.pixels import PixelsToInput
-from trainer.views import seen
 from utils.config_tree import to_json
-from utils.device import choose_devices, describe
-from utils.hardware import choose_precision, use_fast_kernels
+from utils.device import describe
 
 
 def main(words: Sequence[str] | None = None, command: Command | None = None) -> dict[str, float]:
@@ -58,53 +53,36 @@ def main(words: Sequence[str] | None = None, command: Command | None = None) -> 
 
 def judge(config: ConfigParser) -> dict[str, float]:
     """Judges the checkpoint that the config came with."""
-    if config.checkpoint is None or config.resume is None:
-        raise ConfigError("command line: give the checkpoint to test with -r, such as -r saved/models/best.pth")
-    config.require_same_model(training=False)
-    checkpoint = config.checkpoint
-    devices, notes = choose_devices(config["device"], config["n_gpu"], by_command_line=config.args.device is not None)
-
+    checkpoint = checkpoint_of(config)
     loader, source = open_test_images(config)
     require_all_read(loader, is_strict=config.args.strict)
-    model = config.init_model(pretrained=False)
-    image_CHW = loader.first_image()
-    check_model(model, image_CHW, len(checkpoint["classes"]))
-    try:
-        model.load_state_dict(checkpoint["model"])
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise CheckpointError(f"{config.resume}: its weights do not fit its own config: {reason}") from None
-    options = config.trainer_options
-    layout = choose_layout(model, image_CHW, options.channels_last)
-    # As in training: the scores of a checkpoint on this machine are those that its validation had.
-    precision = choose_precision(options.precision, devices[0], before=precision_before(config))
-    use_fast_kernels(devices[0], asked=options.precision, deterministic=config["deterministic"])
-    model.to(device=devices[0], memory_format=layout)
+    trained = open_trained(config, loader.first_image())
+    device = trained.devices[0]
     criterion, (metrics, metric_notes) = config.init_criterion(), config.init_metrics(len(loader.classes))
-    criterion.to(devices[0])
-    metrics.to(devices[0])
+    criterion.to(device)
+    metrics.to(device)
 
-    out = output_folder(config.args.out, config.resume, RunDir(config.trainer_options.save_dir, **checkpoint["run"]))
-    log = open_log(None)
+    file = Path(config.resume or "")
+    out = output_folder(config.args.out, file, RunDir(config.trainer_options.save_dir, **checkpoint["run"]))
+    log, notes = open_log(None), trained.notes
     if elsewhere_but_maybe_the_same(config):
         notes = [*notes, "if these images include some of the training's, the scores are too good"]
     try:
-        rows = {"checkpoint": f"{shown(config.resume)}, trained for {checkpoint['epochs_done']} epochs"}
-        rows |= {"device": describe(devices[0]), "precision": str(precision), "images": source}
+        rows = {"checkpoint": f"{shown(file)}, trained for {checkpoint['epochs_done']} epochs"}
+        rows |= {"device": describe(device), "precision": str(trained.precision), "images": source}
         log.info(aligned(rows))
         for note in [*notes, *getattr(loader, "notes", []), *metric_notes]:
             log.info(f"note: {note}")
         predictions = Predictions(loader.classes)
-        to_input = PixelsToInput(loader.mean, loader.std, devices[0], layout)
-        network = network_for(model, devices, precision.name, options.compile)
-        network = seen(network, options.test_time_views)
-        result = evaluate(network, loader, criterion, metrics, to_input=to_input, observer=predictions.add)
+        result = evaluate(
+            trained.network(), loader, criterion, metrics, to_input=trained.to_input(), observer=predictions.add
+        )
         require_all_read(loader, is_strict=config.args.strict)
         scores = {"accuracy": result.num_correct / result.num_images, **result.scores}
         scores |= {"cross_entropy": predictions.mean_cross_entropy()}
         names = [loader.sample_name(position) for position in loader.positions_read]
         predictions.write(out / "predictions.csv", names.__getitem__)
-        about = {"checkpoint": str(config.resume.resolve()), "epochs_done": checkpoint["epochs_done"], "images": source}
+        about = {"checkpoint": str(file.resolve()), "epochs_done": checkpoint["epochs_done"], "images": source}
         counts = {"num_images": result.num_images, "num_skipped": loader.num_skipped}
         (out / "metrics.json").write_text(to_json({**about, **counts, **finite(scores)}), encoding="utf-8")
         if loader.num_skipped:

@@ -153,7 +153,7 @@ def test_a_checkpoint_alone_is_enough(trained: Any, judge: Any, tmp_path: Path) 
     ("words", "kind", "match"),
     [
         ([], ConfigError, "-r CHECKPOINT"),
-        (["-c", "config.json"], ConfigError, "give the checkpoint to test with -r, such as -r saved/models/best.pth"),
+        (["-c", "config.json"], ConfigError, "give the trained checkpoint with -r, such as -r saved/models/best.pth"),
         (["-r", "auto"], ConfigError, "-r auto continues a training; give the checkpoint to test"),
         (["-r", "nowhere.pth"], CheckpointError, "no such file"),
         (["-r", "{best}", 'arch={"type": "MLP"}'], CheckpointError, "arch.type"),
