@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import logger.recorder
 from utils import cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +37,13 @@ def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache_folder, "CACHE_DIR", tmp_path_factory.mktemp("cache"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of curves take most of the time of so short runs; tests marked `draws` have them."""
+    if request.node.get_closest_marker("draws") is None:
+        monkeypatch.setattr(logger.recorder, "draw_results", lambda frame, path, best_epoch: path.touch())
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from logger.recorder import EpochRecord, Recorder
 from logger.run_dir import RunDir
 from logger.visualization import NoEvents, draw_results
 
+pytestmark = pytest.mark.draws
+
 
 def record(epoch, val=None):
     val = {"loss": 0.5 / epoch, "accuracy": 0.25} if val is None else val

@@ -18,6 +18,7 @@ Config = Callable[..., dict[str, Any]]
 ConfigFile = Callable[[dict[str, Any]], Path]
 
 
+@pytest.mark.draws
 def test_a_run_leaves_what_it_promises(small_config: Config, config_file: ConfigFile) -> None:
     config = small_config()
     config["trainer"] |= {"tensorboard": True, "monitor": "max val_accuracy"}
@@ -28,6 +29,7 @@ def test_a_run_leaves_what_it_promises(small_config: Config, config_file: Config
     assert models >= {"config.json", "class_index.json", "best.pth", "last.pth", "checkpoint-epoch3.pth"}
     log = {path.name for path in trained.recorder.run.log.iterdir()}
     assert log >= {"info.log", "results.csv", "results.png", "train", "valid"}
+    assert (trained.recorder.run.log / "results.png").read_bytes().startswith(b"\x89PNG")
     names = json.loads((trained.models_dir / "class_index.json").read_text())
     assert list(names) == ["0", "1", "2"]
     newest = trained.recorder.run.save_dir / "models"
