@@ -83,7 +83,8 @@ def saving() -> None:
 def checks() -> None:
     """Looking at loss, gradient and signals, within a step of the demo's network."""
     model = VGG(8, [16, "M", 32, "M", 64, "M", 128, "M"], batch_norm=True, classifier_width=128, pool_size=4)
-    optimizer = torch.optim.AdamW(model.parameters())
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters)
     images_NCHW, targets_N = torch.randn(32, 3, 64, 64), torch.arange(32) % 8
     guard, stop = FiniteGuard(torch.device("cpu"), lambda facts, what: what), StopRequest()
 
@@ -99,7 +100,7 @@ def checks() -> None:
 
     def look() -> None:
         for _ in range(20):
-            guard.look([loss], gradient_norm(model.parameters(), None), {})
+            guard.look([loss], gradient_norm(parameters, None), {})
             if stop.reason is not None:
                 raise RuntimeError
 

@@ -64,6 +64,7 @@ class Trainer(BaseTrainer):
         self.network = network_for(model, context.devices, context.precision, options.compile)
         self.compute = Compute(self.device, context.precision)
         self.buffers_before = BufferCopy(model)
+        self.parameters = list(model.parameters())  # to look for them takes longer than many an operation on them
         for part in (learner.criterion, learner.train_metrics, learner.valid_metrics):
             part.to(self.device)
         self.last_evaluation: Evaluation | None = None
@@ -131,20 +132,21 @@ class Trainer(BaseTrainer):
         self.buffers_before.keep()
         parts = self.compute.training.fitting(lambda: self._forward_and_back(group), largest(group), self._forget)
         self.compute.unscale(self.learner.optimizer)
-        return parts, gradient_norm(self.learner.model.parameters(), max_norm)
+        return parts, gradient_norm(self.parameters, max_norm)
 
     def _forward_and_back(self, group: list[Batch]) -> list[Part]:
         """Adds up the gradient of the mean loss over all images of the group."""
         criterion, parts = self.learner.criterion, []
         seed_step(self.context.seed, self.steps_done, self.device)
         planned = [self.augmentation.plan(batch) for batch in group]
-        whole = sum(criterion.weight(batch.targets) for batch in planned)
+        weights = [criterion.weight(batch.targets) for batch in planned]
+        whole = sum(weights)
         whole = max(whole, 1) if isinstance(whole, int) else whole
-        for batch in planned:
+        for batch, of_batch in zip(planned, weights, strict=True):
             pieces = list(self.compute.training.cut(batch.inputs(), batch.targets, batch.classes_N))
             for inputs, targets, classes_N in pieces:
                 loss, logits_NK = self._loss(inputs, targets)
-                weight = criterion.weight(targets)
+                weight = of_batch if len(pieces) == 1 else criterion.weight(targets)
                 # The share of a piece that is alone is 1, and need not be multiplied by.
                 shared = loss if len(planned) == len(pieces) == 1 else loss * (weight / whole)
                 self.compute.scaler.scale(shared).backward()
