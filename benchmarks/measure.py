@@ -126,7 +126,10 @@ def terminal() -> Iterator[Callable[[str], None]]:
 
 def ratios(values: list[float], reference: list[float]) -> tuple[float, float, float]:
     """First quartile, median and third quartile of the ratios of measurements that were taken side by side."""
-    first, middle, third = statistics.quantiles([a / b for a, b in zip(values, reference, strict=True)], n=4)
+    found = [a / b for a, b in zip(values, reference, strict=True)]
+    if len(found) == 1:
+        return found[0], found[0], found[0]
+    first, middle, third = statistics.quantiles(found, n=4)
     return first, middle, third
 
 
