@@ -8,6 +8,7 @@ from types import MappingProxyType
 import pytest
 import torch
 
+import building
 import train
 from model.vgg import VGG
 from tools import replay
@@ -91,7 +92,7 @@ def row_of(text, name):
 def make_fast_in_bf16(monkeypatch):
     flags = MappingProxyType({"amx_bf16": True})
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
-    monkeypatch.setitem(train.choose_precision.__globals__["MIN_BATCH_GFLOPS"], "cpu", 0.0)
+    monkeypatch.setitem(building.choose_precision.__globals__["MIN_BATCH_GFLOPS"], "cpu", 0.0)
 
 
 def test_the_precision_is_chosen_printed_and_recorded(run, monkeypatch):
@@ -261,7 +262,7 @@ def test_a_step_in_pieces_is_replayed_to_the_last_digit(run, monkeypatch):
 
 def test_where_not_one_image_fits_the_run_ends_in_a_line(run, monkeypatch):
     memory_for(0, monkeypatch, ("training",))
-    monkeypatch.setattr("train.check_batch_of_one", lambda *args: None)
+    monkeypatch.setattr("building.check_batch_of_one", lambda *args: None)
 
     with pytest.raises(
         TrainingError, match=r"^out of memory with batches of 10 images: CUDA out of memory\. A smaller"
