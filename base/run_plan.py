@@ -204,6 +204,9 @@ class Planner:
                 checked_monitor(self.options, score_names(names, has_validation=True))
             except ConfigError as error:
                 self._add(error.path, error.message, error.also)
+        if self.options is not None and self.options.ema is not None and self.options.lookahead is not None:
+            message = "averages the weights, and so does trainer.lookahead; keep one of the two"
+            self._add("trainer.ema", message, "trainer.lookahead")
         schedule, optimizer = self.plans.get("lr_scheduler"), self.plans.get("optimizer")
         interval = get_by_path(self.config, ("lr_scheduler", "interval"), "epoch")
         if interval not in ("epoch", "step"):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict, with_config
 from torch import nn
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
@@ -23,6 +23,7 @@ class CompileOptions(TypedDict, total=False):
     fullgraph: bool
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class LookaheadOptions:
     """The `trainer.lookahead` of a config.
@@ -36,6 +37,20 @@ class LookaheadOptions:
     every: Annotated[int, Ge(1)] = 5
     decay: Annotated[float, Ge(0), Le(1)] = 0.774
     power: Annotated[float, Ge(0)] = 3.0
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class EmaOptions:
+    """The `trainer.ema` of a config.
+
+    Args:
+        decay: share of the average that each step leaves.
+        warmup: less at first, min(decay, (1 + steps) / (10 + steps)), so that the first weights are soon forgotten.
+    """
+
+    decay: Annotated[float, Ge(0), Lt(1)] = 0.999
+    warmup: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,7 @@ class TrainerOptions:
         save_every_steps, save_every_minutes: write last.pth within epochs too, so often.
         max_minutes: end after so many minutes, with a checkpoint to continue from.
         lookahead: pull the weights back to slow copies of them every few steps; null does not.
+        ema: judge, save and test a moving average of the weights; null does not.
         test_time_views: what validation and test look at: each image, that and its mirror image, or shifted ones too.
         precision: of matrix products and convolutions; "auto" is bf16 where that is known to be faster, else fp32.
         channels_last: how images and weights lie in memory; "auto" where the network can take it.
@@ -80,6 +96,7 @@ class TrainerOptions:
     save_every_minutes: Annotated[float, Gt(0)] | None = None
     max_minutes: Annotated[float, Gt(0)] | None = None
     lookahead: LookaheadOptions | None = None
+    ema: EmaOptions | None = None
     test_time_views: Literal["none", "flip", "flip_and_shift"] = "none"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"

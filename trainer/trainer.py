@@ -17,6 +17,7 @@ from logger.recorder import EpochRecord
 from trainer.advice import Waiting, advice_on
 from trainer.augment import augmentation_of
 from trainer.compute import MAX_SKIPS, Compute, network_for
+from trainer.ema import Ema
 from trainer.evaluate import Evaluation, MeanLoss, evaluate
 from trainer.finite import FiniteGuard, gradient_norm, unfinite_tensors
 from trainer.lookahead import Lookahead
@@ -24,7 +25,7 @@ from trainer.micro_batches import BufferCopy, largest
 from trainer.pixels import PixelsToInput
 from trainer.prefetch import ahead
 from trainer.views import seen
-from utils.errors import TrainingError, some
+from utils.errors import CheckpointError, TrainingError, some
 from utils.seed import seed_step
 
 log = logging.getLogger("run")
@@ -71,7 +72,11 @@ class Trainer(BaseTrainer):
         self.batches_done = self.batches_before = 0  # of the running epoch; before: in another process
         self.batches_to_skip = 0  # of the epoch that is continued
         self.train_loss = MeanLoss(self.device)
-        self.judged = seen(self.network, options.test_time_views)
+        self.ema = Ema(model, options.ema) if options.ema is not None else None
+        judged = self.network
+        if self.ema is not None:
+            judged = network_for(self.ema.averaged, context.devices, context.precision, options.compile)
+        self.judged = seen(judged, options.test_time_views)
         self.lookahead = None
         if options.lookahead is not None:
             self.lookahead = Lookahead(model, options.lookahead, options.epochs * self.steps_per_epoch)
@@ -125,6 +130,8 @@ class Trainer(BaseTrainer):
         self.steps_done += 1
         if self.lookahead is not None:
             self.lookahead.step_done(self.steps_done)
+        if self.ema is not None:
+            self.ema.step_done(self.steps_done)
         learner.schedule.step_done()
 
     def _gradient(self, group: list[Batch], max_norm: float | None) -> tuple[list[Part], torch.Tensor]:
@@ -216,14 +223,30 @@ class Trainer(BaseTrainer):
         return self.last_evaluation.warnings() if self.last_evaluation is not None else []
 
     def stateful(self) -> dict[str, Any]:
-        """And how it is computed, as far as only the steps so far tell; and the slow weights, where there are some."""
-        slow = {"lookahead": self.lookahead} if self.lookahead is not None else {}
-        return {**super().stateful(), "compute": self.compute, **slow}
+        """And how it is computed, as far as only the steps so far tell; and the other copy of the weights, if any.
+
+        "model" is what is judged, and so what a test or another run takes out of a checkpoint: the average, where there
+        is one.
+        """
+        parts = {**super().stateful(), "compute": self.compute}
+        if self.lookahead is not None:
+            parts["lookahead"] = self.lookahead
+        if self.ema is not None:
+            parts |= {"model": self.ema.averaged, "trained_model": self.learner.model}
+        return parts
 
     def resume(self, state: Mapping[str, Any], changed: list[str] | None = None, *, has_new_data: bool = False) -> None:
-        """As `BaseTrainer.resume`; how many images fit at once is found anew on another device."""
+        """As `BaseTrainer.resume`; how many images fit at once is found anew on another device.
+
+        Raises:
+            CheckpointError: an average is asked for that the checkpoint does not have; or as there.
+        """
         before, now = (one.get("numerics", {}).get("device") for one in (state, self.context.passport))
         compute = state.get("compute", {}) if before == now else {}
+        if self.ema is None and "trained_model" in state:  # trainer.ema was taken out of the config
+            state = {**state, "model": state["trained_model"]}
+        elif self.ema is not None and "trained_model" not in state:
+            raise CheckpointError("trainer.ema: the checkpoint knows of no average; leave it out, or begin a new run")
         super().resume({**state, "compute": compute}, changed, has_new_data=has_new_data)
 
     def progress(self) -> dict[str, Any] | None:

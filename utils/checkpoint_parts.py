@@ -48,6 +48,7 @@ class _Parts(TypedDict):
     data: NotRequired[dict[str, list[int | str]]]
     numerics: NotRequired[dict[str, Any]]
     keys_version: NotRequired[int]
+    trained_model: NotRequired[dict[str, Any]]
     optimizer: NotRequired[dict[str, Any]]
     schedule: NotRequired[dict[str, Any]]
     compute: NotRequired[dict[str, Any]]
