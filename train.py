@@ -136,7 +136,9 @@ def train(config: ConfigParser, built: Built, run: RunDir, stop: StopRequest, en
         for loader in built.loaders:
             if loader is not None:
                 loader.close()
-    log.info(last_lines(run, trainer.monitor, trainer.recorder.history.last_row(trainer.monitor.best_epoch)))
+    history, best_epoch = trainer.recorder.history, trainer.monitor.best_epoch
+    rows = history.last_row(best_epoch), history.rows()[0]
+    log.info(last_lines(run, trainer.monitor, *rows, trainer.judged_again))
     for warning in trainer.closing_warnings():
         log.warning(f"warning: {warning}")
     return trainer

@@ -51,6 +51,7 @@ class BaseTrainer(ABC):
         self.saver = BackgroundSaver()
         self.first_step_after_s: float | None = None  # since the command; on a GPU the step may still be running
         self.is_first_step_unsaid = True
+        self.judged_again = ""  # in words, what came of it
 
     @abstractmethod
     def _train_epoch(self, epoch: int) -> dict[str, float]:
@@ -83,6 +84,7 @@ class BaseTrainer(ABC):
             if self.monitor.exhausted:
                 log.info(f"stopped early: {self._why_stopped()} (trainer.early_stop)")
             self.status.say("running", digests=self.digests())
+            self.judged_again = self._judge_again()
             scores = self.recorder.history.last_row(self.monitor.best_epoch)
             self.recorder.finish(self.context.passport.get("config", {}), scores)
         except KeyboardInterrupt:
@@ -158,6 +160,13 @@ class BaseTrainer(ABC):
             return f"{monitor.name} has been no finite number for {monitor.patience} epochs"
         best = f"{monitor.best:.6g} of epoch {monitor.best_epoch}"
         return f"{monitor.name} has not improved on {best} for {monitor.patience} epochs"
+
+    def _judge_again(self) -> str:
+        """After the last epoch: judges the best checkpoint from its file, and says what came of it; empty for nothing.
+
+        Everything is on the disk by then, and the run is finished, however this ends.
+        """
+        return ""
 
     def closing_warnings(self) -> list[str]:
         """What a good-looking number could hide; said after the last epoch."""

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from logger.history import History
+from logger.pictures import MAX_IMAGES, answer_titles, class_titles, draw_confusion, draw_grid, save
 from logger.run_dir import RunDir
 from logger.visualization import EventWriter, NoEvents, TensorboardWriter, draw_results
 
@@ -32,8 +34,21 @@ class EpochRecord:
     val: dict[str, float]
 
 
+class Judged(Protocol):
+    """What pictures show of a validation; an Evaluation of trainer/evaluate.py."""
+
+    @property
+    def true_N(self) -> torch.Tensor: ...
+    @property
+    def predicted_N(self) -> torch.Tensor: ...
+    @property
+    def confusion_KK(self) -> torch.Tensor: ...
+    @property
+    def first_NCHW(self) -> torch.Tensor: ...
+
+
 class Recorder:
-    """Writes results.csv, results.png and TensorBoard events of a run.
+    """Writes results.csv, pictures and TensorBoard events of a run.
 
     Args:
         run: the run's folders.
@@ -48,6 +63,8 @@ class Recorder:
         self.best_epoch: int | None = None
         self.next_drawing_s = 0.0
         self.is_drawn = True
+        self.judged: tuple[int, Judged, Sequence[str]] | None = None  # the newest that is not drawn yet
+        self.has_events = tensorboard
         self.events: EventWriter = TensorboardWriter(run.log, epochs_done) if tensorboard else NoEvents()
 
     def write(self, record: EpochRecord, best_epoch: int | None) -> None:
@@ -65,15 +82,36 @@ class Recorder:
             self._draw()
 
     def _draw(self) -> None:
-        """Draws the curves; where epochs are short not after each, so that drawing takes a twentieth of the time."""
+        """Draws what is new; where epochs are short not after each, so that drawing takes a twentieth of the time."""
         started_s = time.monotonic()
         draw_results(self.history.frame, self.run.log / "results.png", self.best_epoch)
+        if self.judged is not None:
+            epoch, judged, classes = self.judged
+            self.events.picture("valid", "confusion_matrix", _confusion(judged, classes, f"epoch {epoch}"), epoch)
+            self.events.picture("valid", "predictions", _answers(judged, classes), epoch)
+            self.judged = None
         self.next_drawing_s = time.monotonic() + 20 * (time.monotonic() - started_s)
         self.is_drawn = True
 
-    def images(self, part: str, images_NCHW: torch.Tensor) -> None:
-        """Shows a first batch; the part is "train" or "valid"."""
-        self.events.images(part, images_NCHW, 0)
+    def train_batch(self, images_NCHW: torch.Tensor, targets: torch.Tensor, classes: Sequence[str]) -> None:
+        """Shows the first images of training in train_batch0.png, as the network gets them.
+
+        Args:
+            images_NCHW: uint8, or floats.
+            targets: class indices (N,), or shares of the classes (N, K).
+            classes: names.
+        """
+        shown = draw_grid(images_NCHW[:MAX_IMAGES], class_titles(targets[:MAX_IMAGES], classes))
+        save(shown, self.run.log / "train_batch0.png")
+        self.events.picture("train", "images", shown, 0)
+
+    def validation(self, epoch: int, judged: Judged, classes: Sequence[str]) -> None:
+        """Takes in a validation, whose pictures are drawn with the curves; nothing is drawn without TensorBoard."""
+        self.judged = (epoch, judged, classes) if self.has_events else None
+
+    def last_validation(self, judged: Judged, classes: Sequence[str]) -> None:
+        """Shows the first validation images and what the best checkpoint takes them for, in val_batch0_pred.png."""
+        save(_answers(judged, classes), self.run.log / "val_batch0_pred.png")
 
     def finish(self, settings: dict[str, Any], scores: dict[str, float]) -> None:
         """Records what was set and what came of it."""
@@ -84,3 +122,16 @@ class Recorder:
         if not self.is_drawn:
             self._draw()
         self.events.close()
+
+
+def _answers(judged: Judged, classes: Sequence[str]) -> np.ndarray:
+    """The first images with what they were taken for; wrong answers in red."""
+    count = len(judged.first_NCHW)
+    predicted, true = judged.predicted_N[:count].tolist(), judged.true_N[:count].tolist()
+    is_wrong = [answer != truth for answer, truth in zip(predicted, true, strict=True)]
+    return draw_grid(judged.first_NCHW, answer_titles(predicted, true, classes), is_wrong)
+
+
+def _confusion(judged: Judged, classes: Sequence[str], title: str) -> np.ndarray:
+    accuracy = float((judged.true_N == judged.predicted_N).double().mean())
+    return draw_confusion(judged.confusion_KK.numpy(), classes, f"{title}, accuracy {accuracy:.4g}")

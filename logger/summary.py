@@ -1,5 +1,6 @@
 """The first and the last lines of a run, and the small files that say what it was."""
 
+import math
 import platform
 import shlex
 from collections.abc import Mapping
@@ -79,25 +80,52 @@ def _type_of(section: str | Mapping[str, Any]) -> str:
     return section if isinstance(section, str) else section["type"]
 
 
-def last_lines(run: RunDir, monitor: Monitor, row: Mapping[str, float]) -> str:
+def last_lines(
+    run: RunDir, monitor: Monitor, row: Mapping[str, float], first: Mapping[str, float], judged_again: str = ""
+) -> str:
     """How it ended, what to look at, and what to type next.
 
     Args:
         run: its folders.
         monitor: at the end.
         row: of results.csv, that of the best epoch, or of the last where nothing is watched.
+        first: the first row of results.csv.
+        judged_again: what came of evaluating the best checkpoint from its file; empty where that was not done.
     """
-    scores = {f"val_{name}" if part == "val" else f"train_{name}": value for part, name, value in _scores(row)}
+    scores = _named(row)
     named = {name: value for name, value in scores.items() if name.startswith("val_") or name == monitor.name}
-    which = "best epoch" if monitor.best_epoch == row["epoch"] else "last epoch"
     best = "best.pth" if monitor.best_epoch is not None else "last.pth"
-    rows = {
-        which: f"{int(row['epoch'])}: " + " ".join(f"{name} {value:.4f}" for name, value in (named or scores).items()),
+    rows = {"last epoch": f"{int(row['epoch'])}: {_in_words(named or scores)}"}
+    about = judged_again
+    if monitor.best is not None and monitor.best_epoch == row["epoch"]:
+        others = {name: value for name, value in named.items() if name not in (monitor.name, f"train_{monitor.name}")}
+        rows = {"verdict": _verdict(monitor, first)}
+        about = "; ".join(part for part in (_in_words(others), judged_again) if part)
+    rows |= {best: about} if about else {}
+    rows |= {
         "results": f"{shown(run.log / 'results.csv')}, results.png beside it",
         "curves": f"tensorboard --logdir {shown(run.save_dir / 'log')}",
         "test it": f"python test.py -r {shlex.quote(shown(run.models / best))}",
     }
     return aligned(rows)
+
+
+def _verdict(monitor: Monitor, first: Mapping[str, float]) -> str:
+    """The best score, and how far it is from that of the first epoch."""
+    line = f"best {monitor.name} {monitor.best:.4f} at epoch {monitor.best_epoch}"
+    scores = _named(first)
+    began = scores.get(str(monitor.name), scores.get(f"train_{monitor.name}"))
+    if began is None or not math.isfinite(began) or first["epoch"] == monitor.best_epoch:
+        return line
+    return f"{line}; improved {began:.4f} → {monitor.best:.4f}"
+
+
+def _named(row: Mapping[str, float]) -> dict[str, float]:
+    return {f"val_{name}" if part == "val" else f"train_{name}": value for part, name, value in _scores(row)}
+
+
+def _in_words(scores: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.4f}" for name, value in scores.items())
 
 
 def _scores(row: Mapping[str, float]) -> list[tuple[str, str, float]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
+import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +18,7 @@ class EventWriter(Protocol):
     """What the recorder needs of a writer; `NoEvents` is the one that writes nothing."""
 
     def scalars(self, part: str, values: dict[str, float], epoch: int) -> None: ...
-    def images(self, part: str, images_NCHW: torch.Tensor, epoch: int) -> None: ...
+    def picture(self, part: str, tag: str, picture_HW3: np.ndarray, epoch: int) -> None: ...
     def hyperparameters(self, settings: dict[str, Any], scores: dict[str, float]) -> None: ...
     def flush(self) -> None: ...
     def close(self) -> None: ...
@@ -30,7 +30,7 @@ class NoEvents:
     def scalars(self, part: str, values: dict[str, float], epoch: int) -> None:
         """Nothing."""
 
-    def images(self, part: str, images_NCHW: torch.Tensor, epoch: int) -> None:
+    def picture(self, part: str, tag: str, picture_HW3: np.ndarray, epoch: int) -> None:
         """Nothing."""
 
     def hyperparameters(self, settings: dict[str, Any], scores: dict[str, float]) -> None:
@@ -64,14 +64,9 @@ class TensorboardWriter:
         for tag, value in values.items():
             self.writers[part].add_scalar(tag, value, epoch)
 
-    def images(self, part: str, images_NCHW: torch.Tensor, epoch: int) -> None:
-        """A grid of up to 32 images with values in [0, 1] or uint8, as they go into the network."""
-        from torchvision.utils import make_grid
-
-        pixels = images_NCHW[:32]
-        pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
-        grid = make_grid(pixels, nrow=8, normalize=bool(pixels.min() < 0 or pixels.max() > 1), pad_value=1.0)
-        self.writers[part].add_image("images", grid, epoch)
+    def picture(self, part: str, tag: str, picture_HW3: np.ndarray, epoch: int) -> None:
+        """A finished picture, uint8; the part is "train" or "valid"."""
+        self.writers[part].add_image(tag, picture_HW3, epoch, dataformats="HWC")
 
     def hyperparameters(self, settings: dict[str, Any], scores: dict[str, float]) -> None:
         """Settings and final scores for the page that compares runs."""

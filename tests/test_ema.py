@@ -130,9 +130,7 @@ def test_a_checkpoint_holds_the_weights_that_its_scores_are_of(small_config: Con
 
 
 @pytest.fixture
-def interrupted(
-    small_config: Config, config_file: ConfigFile, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Trainer, Path]:
+def interrupted(small_config: Config, config_file: ConfigFile, monkeypatch: pytest.MonkeyPatch) -> tuple[Trainer, Path]:
     """A run that was left in peace, and the checkpoints of one that was interrupted in its last epoch."""
     path = str(config_file(with_ema(small_config, save_every_steps=5, keep_checkpoints=None)))
     whole = train.main(["-c", path])
@@ -144,9 +142,10 @@ def interrupted(
             raise KeyboardInterrupt
         step(self, *args)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", interrupted)
-        train.main(["-c", path, "name=first"])
+        with pytest.raises(KeyboardInterrupt):
+            train.main(["-c", path, "name=first"])
     return whole, next((whole.models_dir.parents[1] / "first").iterdir())
 
 

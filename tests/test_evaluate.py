@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from torch import nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassF1Score
@@ -109,6 +109,10 @@ def test_counts_are_those_of_numpy(problem):
     assert result.num_correct == (predicted == targets.numpy()).sum()
     assert result.predicted_K == np.bincount(predicted, minlength=logits.shape[1]).tolist()
     assert result.true_K == np.bincount(targets, minlength=logits.shape[1]).tolist()
+    confusion = confusion_matrix(targets, predicted, labels=range(logits.shape[1]))
+    assert result.confusion_KK.tolist() == confusion.tolist()
+    assert result.true_N.tolist() == targets.tolist()
+    assert len(result.first_NCHW) == min(32, problem[2], len(targets))
 
 
 def test_observer_sees_every_batch_in_order_without_gradients():
@@ -132,7 +136,8 @@ def test_network_is_judged_without_dropout_or_learning_and_left_in_evaluation_mo
         evaluate(network, loader, Criterion(cross_entropy), MetricSet([]), to_input=TO_INPUT) for _ in range(2)
     )
 
-    assert first == second
+    assert first.scores == second.scores
+    assert torch.equal(first.predicted_N, second.predicted_N)
     assert not network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -214,23 +219,27 @@ def test_a_loss_that_is_nan_is_not_hidden():
     ],
 )
 def test_accuracy_at_chance_level_is_said(num_correct, true_K, is_chance):
-    predicted = [sum(true_K) - 1, 1] + [0] * (len(true_K) - 2)
-    evaluation = Evaluation({}, sum(true_K), num_correct, predicted, true_K)
+    true = [index for index, count in enumerate(true_K) for _ in range(count)]
+    wrong, num_wrong = [(index + 1) % len(true_K) for index in true], len(true) - num_correct
 
-    lines = evaluation.warnings()
+    lines = evaluation_of(true, wrong[:num_wrong] + true[num_wrong:], len(true_K)).warnings()
 
     assert len(lines) == is_chance
     if is_chance:
         assert lines[0].startswith(f"accuracy {num_correct / sum(true_K):.3f} is no better than always answering")
 
 
+def evaluation_of(true, predicted, num_classes):
+    return Evaluation({}, torch.tensor(true), torch.tensor(predicted), num_classes, torch.empty(0))
+
+
 def test_perfect_scores_are_no_chance_however_uneven_the_classes_are():
-    assert Evaluation({}, 10, 10, [9, 1], [9, 1]).warnings() == []
-    assert Evaluation({}, 5, 5, [0, 5, 0], [0, 5, 0]).warnings() == []
+    assert evaluation_of([0] * 9 + [1], [0] * 9 + [1], 2).warnings() == []
+    assert evaluation_of([1] * 5, [1] * 5, 3).warnings() == []
 
 
 def test_one_class_that_takes_all_predictions_is_said_where_there_are_others():
-    lines = Evaluation({}, 30, 10, [0, 30, 0], [10, 10, 10]).warnings()
+    lines = evaluation_of([0, 1, 2] * 10, [1] * 30, 3).warnings()
 
     assert lines[-1] == "every image was given class 1"
-    assert not any("every image" in line for line in Evaluation({}, 5, 5, [0, 5, 0], [0, 5, 0]).warnings())
+    assert not any("every image" in line for line in evaluation_of([1] * 5, [1] * 5, 3).warnings())

@@ -138,33 +138,68 @@ def test_first_lines_of_a_continued_run_say_so_and_name_the_weights_where_there_
 ROW = {"epoch": 2.0, "time_s": 1.0, "lr": 0.1, "train/loss": 0.5, "train/top/5": 0.9, "val/loss": 0.25}
 
 
+FIRST = {"epoch": 1.0, "train/loss": 0.75, "val/loss": 0.375}
+WATCHING = {"higher_is_better": False, "patience": None, "best_epoch": 2}
+
+
 @pytest.mark.parametrize(
-    ("monitor", "row", "which", "scores", "file"),
+    ("monitor", "row", "which", "says"),
     [
-        (Monitor("val_loss", False, None, best_epoch=2), ROW, "best epoch", "2: val_loss 0.2500", "best.pth"),
         (
-            Monitor("train_loss", False, None, best_epoch=2),
+            Monitor("val_loss", best=0.25, **WATCHING),
             ROW,
-            "best epoch",
-            "2: train_loss 0.5000 val_loss 0.2500",
-            "best.pth",
+            "verdict",
+            "best val_loss 0.2500 at epoch 2; improved 0.3750 → 0.2500",
         ),
-        (Monitor(None, False, None), ROW, "last epoch", "2: val_loss 0.2500", "last.pth"),
+        (
+            Monitor("train_loss", best=0.5, **WATCHING),
+            ROW,
+            "verdict",
+            "best train_loss 0.5000 at epoch 2; improved 0.7500 → 0.5000",
+        ),
+        # A bare name is the training score.
+        (
+            Monitor("loss", best=0.5, **WATCHING),
+            ROW,
+            "verdict",
+            "best loss 0.5000 at epoch 2; improved 0.7500 → 0.5000",
+        ),
+        (Monitor("train_loss", best=0.5, **WATCHING), ROW, "best.pth", "val_loss 0.2500; AGAIN"),
+        (Monitor("val_loss", best=0.25, **WATCHING), ROW, "best.pth", "AGAIN"),
+        (Monitor(None, False, None), ROW, "last epoch", "2: val_loss 0.2500"),
+        (Monitor(None, False, None), ROW, "last.pth", "AGAIN"),
         (
             Monitor(None, False, None),
             {key: value for key, value in ROW.items() if not key.startswith("val")},
             "last epoch",
             "2: train_loss 0.5000 train_top/5 0.9000",
-            "last.pth",
         ),
         # A checkpoint that was copied elsewhere left the row of its best epoch behind.
-        (Monitor("val_loss", False, None, best_epoch=1), ROW, "last epoch", "2: val_loss 0.2500", "best.pth"),
+        (Monitor("val_loss", False, None, best=0.1, best_epoch=1), ROW, "last epoch", "2: val_loss 0.2500"),
     ],
 )
-def test_last_lines_say_how_it_ended_and_what_to_type_next(monitor, row, which, scores, file):
-    text = last_lines(RUN, monitor, row)
+def test_last_lines_say_how_it_ended_and_what_to_type_next(monitor, row, which, says):
+    text = last_lines(RUN, monitor, row, FIRST, "AGAIN")
 
-    assert words(text, which) == scores
+    file = "best.pth" if monitor.best_epoch else "last.pth"
+    assert words(text, which) == says
     assert words(text, "results") == "saved/log/digits/20260102_030405/results.csv, results.png beside it"
     assert words(text, "curves") == "tensorboard --logdir saved/log"
     assert words(text, "test it") == f"python test.py -r saved/models/digits/20260102_030405/{file}"
+
+
+def test_the_first_epoch_has_improved_on_nothing_and_what_was_not_done_is_not_said():
+    monitor = Monitor("val_loss", False, None, best=0.375, best_epoch=1)
+
+    text = last_lines(RUN, monitor, FIRST, FIRST)
+
+    assert words(text, "verdict") == "best val_loss 0.3750 at epoch 1"
+    assert [line.split("  ")[0] for line in text.splitlines()] == ["verdict", "results", "curves", "test it"]
+
+
+def test_a_first_score_that_is_no_number_is_nothing_to_improve_on():
+    monitor = Monitor("val_loss", best=0.25, **WATCHING)
+
+    text = last_lines(RUN, monitor, ROW, FIRST | {"val/loss": float("nan")})
+
+    assert words(text, "verdict") == "best val_loss 0.2500 at epoch 2"

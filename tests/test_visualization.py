@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -67,30 +66,18 @@ def test_continued_run_has_each_step_once_and_the_later_values(tmp_path, epochs_
     assert points(tmp_path / "train", "loss") == expected
 
 
-def test_images_are_shown_as_a_grid_of_the_pixels_that_came(tmp_path):
-    images_NCHW = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 5, 4), dtype=np.uint8))
+def test_a_picture_comes_back_as_it_was(tmp_path):
+    picture_HW3 = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
     writer = TensorboardWriter(tmp_path)
-    writer.images("train", images_NCHW, 0)
+    writer.picture("valid", "confusion_matrix", picture_HW3, 3)
     writer.close()
 
-    (event,) = events(tmp_path / "train").Images("images")
+    (event,) = events(tmp_path / "valid").Images("confusion_matrix")
 
-    assert (event.step, event.width, event.height) == (0, 3 * (4 + 2) + 2, 5 + 2 * 2)
-    (tmp_path / "grid.png").write_bytes(event.encoded_image_string)
-    grid_HWC = np.asarray(Image.open(tmp_path / "grid.png"))
-    assert np.array_equal(grid_HWC[2:7, 8:12].transpose(2, 0, 1), images_NCHW[1].numpy())
-    assert (grid_HWC[:, :2] == 255).all()
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_normalised_images_are_stretched_to_be_seen_and_no_more_than_32_are_shown(tmp_path, channels):
-    writer = TensorboardWriter(tmp_path)
-    writer.images("valid", torch.randn(50, channels, 4, 4, generator=torch.Generator().manual_seed(0)), 3)
-    writer.close()
-
-    (event,) = events(tmp_path / "valid").Images("images")
-
-    assert (event.width, event.height) == (8 * 6 + 2, 4 * 6 + 2)
+    assert (event.step, event.width, event.height) == (3, 4, 5)
+    (tmp_path / "picture.png").write_bytes(event.encoded_image_string)
+    with Image.open(tmp_path / "picture.png") as image:
+        assert np.array_equal(np.asarray(image), picture_HW3)
 
 
 def test_hyperparameters_come_flat_with_the_scores_into_the_run_itself(tmp_path):
@@ -123,7 +110,7 @@ def test_no_events_takes_all_that_the_writer_takes_and_leaves_nothing(tmp_path, 
     nothing = NoEvents()
 
     nothing.scalars("train", {"loss": 1.0}, 1)
-    nothing.images("train", torch.zeros(1, 3, 2, 2), 0)
+    nothing.picture("train", "images", np.zeros((1, 1, 3), np.uint8), 0)
     nothing.hyperparameters({"a": 1}, {"val/loss": 1.0})
     nothing.flush()
     nothing.close()

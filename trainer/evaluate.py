@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from logger.pictures import MAX_IMAGES
 from logger.progress import Progress
 from trainer.micro_batches import MicroBatches
 from trainer.prefetch import ahead
@@ -57,35 +58,63 @@ class MeanLoss:
         return float(self.sum) / float(self.weight) if float(self.weight) else float("nan")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """What came of a pass.
 
     Args:
         scores: the loss and the metrics by name.
-        num_images: how many were judged.
-        num_correct: how many have their highest score at their own class.
-        predicted_K, true_K: how often each class was predicted, and was true.
+        true_N, predicted_N: the class of each image, and the one with its highest score, in the loader's order; on the
+            CPU.
+        num_classes: K.
+        first_NCHW: the first images, as the loader gave them.
     """
 
     scores: dict[str, float]
-    num_images: int
-    num_correct: int
-    predicted_K: list[int]
-    true_K: list[int]
+    true_N: torch.Tensor
+    predicted_N: torch.Tensor
+    num_classes: int
+    first_NCHW: torch.Tensor
+
+    @property
+    def num_images(self) -> int:
+        """How many were judged."""
+        return len(self.true_N)
+
+    @property
+    def num_correct(self) -> int:
+        """How many have their highest score at their own class."""
+        return int((self.true_N == self.predicted_N).sum())
+
+    @property
+    def predicted_K(self) -> list[int]:
+        """How often each class was predicted."""
+        return torch.bincount(self.predicted_N, minlength=self.num_classes).tolist()
+
+    @property
+    def true_K(self) -> list[int]:
+        """How often each class was true."""
+        return torch.bincount(self.true_N, minlength=self.num_classes).tolist()
+
+    @property
+    def confusion_KK(self) -> torch.Tensor:
+        """How often each true class (a row) was taken for each class (a column)."""
+        pairs_N, size = self.true_N * self.num_classes + self.predicted_N, self.num_classes
+        return torch.bincount(pairs_N, minlength=size * size).view(size, size)
 
     def warnings(self) -> list[str]:
         """Lines on what a good-looking number can hide: chance level, and one class that takes everything."""
         lines = []
-        largest = max(self.true_K) / self.num_images
+        true_K, predicted_K = self.true_K, self.predicted_K
+        largest = max(true_K) / self.num_images
         accuracy = self.num_correct / self.num_images
         margin = 2 * (largest * (1 - largest) / self.num_images) ** 0.5
         if accuracy <= largest + margin and accuracy < 1:
             lines.append(
                 f"accuracy {accuracy:.3f} is no better than always answering the largest class would be ({largest:.3f})"
             )
-        if max(self.predicted_K) == self.num_images and sum(count > 0 for count in self.true_K) > 1:
-            lines.append(f"every image was given class {self.predicted_K.index(self.num_images)}")
+        if max(predicted_K) == self.num_images and sum(count > 0 for count in true_K) > 1:
+            lines.append(f"every image was given class {predicted_K.index(self.num_images)}")
         return lines
 
 
@@ -116,7 +145,9 @@ def evaluate(
     """
     network.eval()
     device = to_input.device  # type: ignore[attr-defined]
-    loss, counts_3K = MeanLoss(device), None
+    loss = MeanLoss(device)
+    answers_2N: list[torch.Tensor] = []  # stay on the device, so that there is one transfer at the end
+    first_NCHW, num_classes = torch.empty(0), 0
     metrics.reset()
     loader.set_epoch(0)
     progress = Progress(len(loader), "evaluating")
@@ -126,25 +157,17 @@ def evaluate(
         targets_N = targets.to(device, non_blocking=True)
         loss.update(criterion(logits_NK, targets_N), criterion.weight(targets_N))
         metrics.update(logits_NK, targets_N)
-        if counts_3K is None:
-            counts_3K = torch.zeros(3, logits_NK.shape[1], dtype=torch.int64, device=device)
-        predicted_N = logits_NK.argmax(1)
-        is_correct_N = (predicted_N == targets_N).long()
-        for row, classes_N, amount_N in (
-            (0, predicted_N, torch.ones_like(targets_N)),
-            (1, targets_N, torch.ones_like(targets_N)),
-            (2, targets_N, is_correct_N),
-        ):
-            counts_3K[row].index_add_(0, classes_N, amount_N)
+        if not answers_2N:
+            first_NCHW, num_classes = images[:MAX_IMAGES].clone(), logits_NK.shape[1]
+        answers_2N.append(torch.stack([targets_N, logits_NK.argmax(1)]))
         if observer is not None:
             observer(logits_NK, targets_N)
         progress.step(lambda: {"loss": f"{loss.compute():.4g}"})
     progress.close()
-    if counts_3K is None:
+    if not answers_2N:
         raise DataError("no image to judge: not one of them can be read")
-    counts = counts_3K.tolist()
-    scores = {"loss": loss.compute(), **metrics.compute()}
-    return Evaluation(scores, sum(counts[1]), sum(counts[2]), counts[0], counts[1])
+    true_N, predicted_N = torch.cat(answers_2N, dim=1).cpu()
+    return Evaluation({"loss": loss.compute(), **metrics.compute()}, true_N, predicted_N, num_classes, first_NCHW)
 
 
 def _logits(

@@ -59,6 +59,10 @@ class PixelsToInput:
         floats.permute(0, 2, 3, 1).flatten(2).sub_(shift).mul_(scale)
         return floats
 
+    def pixels(self, inputs_NCHW: torch.Tensor) -> torch.Tensor:
+        """Back from what `normalised` made of uint8: uint8 again, to be looked at."""
+        return (inputs_NCHW / self.scale + self.shift).round().clamp(0, 255).to(torch.uint8)
+
     def _whole_lines(self, shape_NCHW: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
         """Shift and scale for each number of a line of W pixels of C channels, kept until the size changes."""
         shape_CHW = shape_NCHW[1:]

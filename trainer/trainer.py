@@ -12,13 +12,15 @@ import torch
 
 from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions
 from base.scores import score_names
+from logger.pictures import MAX_IMAGES
 from logger.progress import Progress
 from logger.recorder import EpochRecord
 from trainer.advice import Waiting, advice_on
 from trainer.augment import augmentation_of
+from trainer.closing import judged_again
 from trainer.compute import MAX_SKIPS, Compute, network_for
 from trainer.ema import Ema
-from trainer.evaluate import Evaluation, MeanLoss, evaluate
+from trainer.evaluate import Evaluation, MeanLoss, Observer, evaluate
 from trainer.finite import FiniteGuard, gradient_norm, unfinite_tensors
 from trainer.lookahead import Lookahead
 from trainer.micro_batches import BufferCopy, largest
@@ -26,7 +28,8 @@ from trainer.pixels import PixelsToInput
 from trainer.prefetch import ahead
 from trainer.views import seen
 from utils.errors import CheckpointError, TrainingError, some
-from utils.seed import seed_step
+from utils.seed import global_rng_state, restore_global_rng, seed_step
+from utils.stop import RunStopped
 
 log = logging.getLogger("run")
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -69,6 +72,7 @@ class Trainer(BaseTrainer):
         for part in (learner.criterion, learner.train_metrics, learner.valid_metrics):
             part.to(self.device)
         self.last_evaluation: Evaluation | None = None
+        self.closing_remarks: list[str] = []
         self.batches_done = self.batches_before = 0  # of the running epoch; before: in another process
         self.batches_to_skip = 0  # of the epoch that is continued
         self.train_loss = MeanLoss(self.device)
@@ -105,6 +109,8 @@ class Trainer(BaseTrainer):
                 for _ in group:
                     progress.step(lambda: self._running(loss, started_s, progress))
                 self._step_done()
+                if self.steps_done == 1:
+                    self._show_first(group[0])
         progress.close()
         self.guard.settle()
         self.wait_share = self.wait_s / (time.perf_counter() - started_s)
@@ -160,6 +166,16 @@ class Trainer(BaseTrainer):
                 parts.append(Part(loss.detach(), weight, logits_NK.detach(), classes_N))
         return parts
 
+    def _show_first(self, batch: Batch) -> None:
+        """Draws the run's first batch as the network gets it; drawn anew, by the same chance as in its step."""
+        before = global_rng_state(self.context.devices)
+        seed_step(self.context.seed, 0, self.device)
+        planned = self.augmentation.plan(batch)
+        inputs = planned.inputs()[:MAX_IMAGES]
+        images = self.to_input.pixels(inputs) if batch[0].dtype == torch.uint8 else inputs
+        self.recorder.train_batch(images, planned.targets, self.train_loader.classes)
+        restore_global_rng(before, self.context.devices)
+
     def _forget(self) -> None:
         """What a step that did not fit into memory leaves behind."""
         self.learner.optimizer.zero_grad(set_to_none=True)
@@ -204,23 +220,43 @@ class Trainer(BaseTrainer):
     def _valid_epoch(self, epoch: int) -> dict[str, float]:
         if self.valid_loader is None:
             return {}
-        if epoch == 1:
-            for images, _ in islice(self.valid_loader, 1):
-                self.recorder.images("valid", images)
-        self.last_evaluation = evaluate(
+        self.last_evaluation = self._evaluated(lambda logits_NK, targets_N: self._stop_if_asked())
+        self.recorder.validation(epoch, self.last_evaluation, self.train_loader.classes)
+        return self.last_evaluation.scores
+
+    def _evaluated(self, observer: Observer) -> Evaluation:
+        return evaluate(
             self.judged,
             self.valid_loader,
             self.learner.criterion,
             self.learner.valid_metrics,
             to_input=self.to_input,
             pieces=self.compute.evaluation,
-            observer=lambda logits_NK, targets_N: self._stop_if_asked(),
+            observer=observer,
         )
-        return self.last_evaluation.scores
+
+    def _judge_again(self) -> str:
+        if self.valid_loader is None:
+            return ""
+        epoch, path = self.monitor.best_epoch, self.checkpoints.best
+        if epoch is None or not path.exists():
+            epoch, path = self.epochs_done, self.checkpoints.last
+        model, row = self.stateful()["model"], self.recorder.history.last_row(epoch)
+        again = judged_again(path, model, lambda: self._evaluated(self._end_if_asked), row, self.device)
+        self.closing_remarks = again.remarks
+        if again.evaluation is not None:
+            self.last_evaluation = again.evaluation
+            self.recorder.last_validation(again.evaluation, self.train_loader.classes)
+        return again.words
+
+    def _end_if_asked(self, logits_NK: torch.Tensor, targets_N: torch.Tensor) -> None:
+        if self.stop.reason is not None:
+            raise RunStopped(self.stop.reason)
 
     def closing_warnings(self) -> list[str]:
-        """On the last validation."""
-        return self.last_evaluation.warnings() if self.last_evaluation is not None else []
+        """On the last evaluation, which at the end of a run is that of the best checkpoint."""
+        of_scores = self.last_evaluation.warnings() if self.last_evaluation is not None else []
+        return self.closing_remarks + of_scores
 
     def stateful(self) -> dict[str, Any]:
         """And how it is computed, as far as only the steps so far tell; and the other copy of the weights, if any.
@@ -279,8 +315,6 @@ class Trainer(BaseTrainer):
                 waited_s = time.perf_counter() - asked_s
                 self.wait_s += waited_s
                 self.first_wait_s += 0 if number else waited_s
-                if position == 0:
-                    self.recorder.images("train", batch[0])
                 position += 1
                 yield batch
 
