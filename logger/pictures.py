@@ -52,7 +52,7 @@ def class_titles(targets: torch.Tensor, classes: Sequence[str]) -> list[str]:
     titles = []
     for shares in targets.cpu():
         parts = [(float(shares[index]), index) for index in shares.argsort(descending=True, stable=True)[:2].tolist()]
-        mixed = [f"{share:.2f} {_name(classes, index)}" for share, index in parts if share > 0]
+        mixed = [f"{share:.2f} {_name(classes, index)}" for share, index in parts if share >= 0.005]
         titles.append("\n".join(mixed) if len(mixed) > 1 else _name(classes, parts[0][1]))
     return titles
 

@@ -14,7 +14,7 @@ from data_loader.batch_transforms import RandomCrop, RandomErasing, RandomHorizo
 from data_loader.data_loaders import ImageFolderDataLoader
 from data_loader.mixing import CutMix, MixUp
 from data_loader.samplers import RandomSampler
-from tests.test_trainer import MEAN, SEED, STD, Loader, convolutions, make, perceptron
+from tests.test_trainer import MEAN, SEED, STD, Loader, make, perceptron
 from tools import replay
 from trainer.augment import Augmentation, shares_of_classes
 from trainer.finite import FiniteGuard
@@ -245,16 +245,6 @@ def test_a_step_is_that_of_a_plain_loop_on_the_augmented_batches():
     assert scores["accuracy"] == pytest.approx(right / 30)
 
 
-def test_tensorboard_is_shown_the_images_before():
-    trainer = make(convolutions(), Loader(batch_transform=mixing()))
-
-    trainer._train_epoch(1)
-
-    [(part, images)] = trainer.recorder.shown
-    assert part == "train"
-    assert images.dtype == torch.uint8
-
-
 # --- errors -------------------------------------------------------------------------------------------------------
 
 
@@ -435,3 +425,54 @@ def test_losses_of_class_indices_and_all_metrics_work_without_mixing(
     config["trainer"]["epochs"] = 1
 
     assert train.main(["-c", str(config_file(config))]) is not None
+
+
+def test_the_first_batch_is_shown_as_the_network_got_it():
+    got, loader = [], Loader(batch_transform=mixing())
+    trainer = make(perceptron(), loader)
+    trainer.network.register_forward_pre_hook(lambda module, inputs: got.append(inputs[0].detach().clone()))
+
+    trainer._train_epoch(1)
+
+    (_, images, targets), network_input = trainer.recorder.shown[0], got[0]
+    assert images.dtype == torch.uint8
+    assert np.shape(targets) == (len(network_input), 3)
+    back = PixelsToInput(MEAN, STD, CPU)(images)
+    half_a_level = 0.5 / 255 / min(STD)
+    inside = (network_input == network_input.clamp(back.min(), back.max())).float().mean()
+    assert inside > 0.9  # what erasing fills in may be no colour
+    assert ((back - network_input).abs()[(images > 0) & (images < 255)] <= 1.01 * half_a_level).all()
+
+
+@pytest.mark.parametrize("transforms", [[], [CutMix()], [MixUp(alpha=0.4)]])
+def test_training_metrics_are_of_true_classes_whatever_the_loss_is_given(transforms):
+    """With soft targets, whether by mixing or by smoothing, a metric is asked about class indices."""
+    smooth = torch.nn.CrossEntropyLoss(label_smoothing=0.3)
+    trainer = make(perceptron(), Loader(batch_transform=transforms), criterion=smooth)
+    asked, right, count = [], 0, 0
+    metrics = trainer.learner.train_metrics
+    update = metrics.update
+    metrics.update = lambda logits_NK, classes_N: (asked.append((logits_NK, classes_N)), update(logits_NK, classes_N))
+
+    scores = trainer._train_epoch(1)
+
+    for position, (logits_NK, classes_N) in enumerate(asked):
+        batch = trainer_batch(trainer, position)
+        images, labels = batch
+        assert classes_N.dtype == torch.int64
+        assert classes_N.shape == labels.shape
+        if transforms:  # of two images the one that has more of the picture
+            planned = trainer.augmentation.plan(batch)
+            shares = planned.targets.gather(1, classes_N[:, None]).squeeze(1)
+            assert (shares >= 0.5).all()
+        else:
+            assert torch.equal(classes_N, labels)
+        right += int((logits_NK.argmax(1) == classes_N).sum())
+        count += len(images)
+    assert scores["accuracy"] == pytest.approx(right / count, abs=1e-12)
+
+
+def trainer_batch(trainer, position):
+    """A batch of the first epoch as its loader gives it."""
+    trainer.train_loader.set_epoch(0)
+    return list(trainer.train_loader)[position]

@@ -60,8 +60,11 @@ class Shown:
         self.history = SimpleNamespace(frame=pd.DataFrame({"epoch": [1, 2, 3], "train/loss": [3.0, 2.0, 1.0]}))
         self.shown = []
 
-    def images(self, part, images_NCHW):
-        self.shown.append((part, images_NCHW))
+    def train_batch(self, images_NCHW, targets, classes):
+        self.shown.append(("train", images_NCHW, targets.tolist()))
+
+    def validation(self, epoch, judged, classes):
+        self.shown.append((f"valid {epoch}", judged.first_NCHW, judged.true_N.tolist()))
 
 
 def sgd(model, lr=0.1):
@@ -359,17 +362,34 @@ def test_network_that_gives_everything_one_class_is_warned_of_in_the_end():
     assert trainer.closing_warnings()[-1] == "every image was given class 1"
 
 
-def test_first_batch_of_the_run_is_shown_as_it_came_and_no_other():
+def test_first_batch_of_the_run_is_shown_and_each_validation():
     trainer = make(perceptron(), valid=Loader(shuffle=False))
 
     for epoch in (1, 2):
         trainer._train_epoch(epoch)
         trainer._valid_epoch(epoch)
 
-    parts = [part for part, _ in trainer.recorder.shown]
-    assert parts == ["train", "valid"]
-    assert torch.equal(trainer.recorder.shown[0][1], next(iter(Loader()))[0])
+    parts = [part for part, *_ in trainer.recorder.shown]
+    images, targets = next(iter(Loader()))
+    assert parts == ["train", "valid 1", "valid 2"]
+    assert torch.equal(trainer.recorder.shown[0][1], images)  # there and back: uint8 again
+    assert trainer.recorder.shown[0][2] == targets.tolist()
     assert trainer.recorder.shown[1][1][:, 0, 0, 0].tolist() == list(range(8))
+
+
+def test_what_is_shown_leaves_the_generators_and_so_the_run_as_they_were(monkeypatch):
+    shown, hidden = make(convolutions()), make(convolutions())
+    monkeypatch.setattr(hidden, "_show_first", lambda batch: None)
+
+    states = []
+    for trainer in (shown, hidden):
+        torch.manual_seed(5)
+        trainer._train_epoch(1)
+        states.append((torch.get_rng_state(), weights_of(trainer.learner.model)))
+
+    assert torch.equal(states[0][0], states[1][0])
+    assert all(map(torch.equal, states[0][1], states[1][1]))
+    assert [part for part, *_ in shown.recorder.shown] == ["train"]
 
 
 @pytest.mark.parametrize(
