@@ -1,6 +1,7 @@
 """What to try where the loop waits for data, in one line of the log. Called by trainer.py at the end of an epoch."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,19 +18,38 @@ class Waiting:
     """How long the loop waited for batches in an epoch, in this process.
 
     Args:
-        first_s: for the first batch, in which workers start.
+        first_s: for the first batch of each pass, in which workers start.
         rest_s: for all others.
-        share: of the epoch's time.
+        share: of the epoch's time; known when it is over.
+        started_s: when the epoch began.
     """
 
     first_s: float = 0.0
     rest_s: float = 0.0
     share: float = 0.0
+    started_s: float = field(default_factory=lambda: time.perf_counter())
 
     @property
     def all_s(self) -> float:
         """In the whole epoch."""
         return self.first_s + self.rest_s
+
+    def since(self, asked_s: float, *, is_first: bool) -> None:
+        """A batch that was asked for then is there."""
+        waited_s = time.perf_counter() - asked_s
+        if is_first:
+            self.first_s += waited_s
+        else:
+            self.rest_s += waited_s
+
+    def end(self) -> None:
+        """The epoch is over."""
+        self.share = self.all_s / (time.perf_counter() - self.started_s)
+
+    def running(self, num_images: int) -> dict[str, str]:
+        """What the bar says of an epoch that has done so many images."""
+        passed_s = time.perf_counter() - self.started_s
+        return {"images/s": f"{num_images / passed_s:.0f}", "waiting": f"{self.all_s / passed_s:.0%}"}
 
 
 def advice_on(waiting: Waiting, loader: Any, *, is_first_epoch: bool) -> str | None:

@@ -87,14 +87,13 @@ class Trainer(BaseTrainer):
         skips = MAX_SKIPS if context.precision == "fp16" else 0
         self.guard = FiniteGuard(self.device, self._why_not_finite, skips_allowed=skips)
         self.never_finite = set(unfinite_tensors(model, learner.optimizer))  # such as a mask of infinities
-        self.wait_s = self.first_wait_s = 0.0  # of the running epoch; the latter for the first batch of each pass
-        self.wait_share = 0.0
+        self.waiting = Waiting()
         self.epochs_here, self.is_advised = 0, False  # in this process
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         self.network.train()
         metrics, loss = self.learner.train_metrics, self.train_loss
-        self.wait_s, self.first_wait_s, started_s = 0.0, 0.0, time.perf_counter()
+        self.waiting = Waiting()
         self.batches_done = self.batches_before = self.batches_to_skip
         self.batches_to_skip = 0
         if not self.batches_done:
@@ -107,13 +106,13 @@ class Trainer(BaseTrainer):
                 self._step(group, loss, metrics)
                 self.batches_done += len(group)
                 for _ in group:
-                    progress.step(lambda: self._running(loss, started_s, progress))
+                    progress.step(lambda: self._running(loss, progress))
                 self._step_done()
                 if self.steps_done == 1:
                     self._show_first(group[0])
         progress.close()
         self.guard.settle()
-        self.wait_share = self.wait_s / (time.perf_counter() - started_s)
+        self.waiting.end()
         self.epochs_here += 1
         return {"loss": loss.compute(), **metrics.compute()}
 
@@ -312,9 +311,7 @@ class Trainer(BaseTrainer):
             for number in range(wanted):
                 asked_s = time.perf_counter()
                 batch = next(batches)
-                waited_s = time.perf_counter() - asked_s
-                self.wait_s += waited_s
-                self.first_wait_s += 0 if number else waited_s
+                self.waiting.since(asked_s, is_first=number == 0)
                 position += 1
                 yield batch
 
@@ -331,21 +328,16 @@ class Trainer(BaseTrainer):
             images = self.train_loader.num_samples
         return images * (1 - self.batches_before / self.len_epoch)
 
-    def _running(self, loss: MeanLoss, started_s: float, progress: Progress) -> dict[str, Any]:
-        passed_s = time.perf_counter() - started_s
+    def _running(self, loss: MeanLoss, progress: Progress) -> dict[str, Any]:
         images = progress.bar.n * self.train_loader.images_per_batch
-        return {
-            "loss": f"{loss.compute():.4g}",
-            "images/s": f"{images / passed_s:.0f}",
-            "waiting": f"{self.wait_s / passed_s:.0%}",
-        }
+        return {"loss": f"{loss.compute():.4g}", **self.waiting.running(images)}
 
     def _speed_remark(self) -> str:
-        return f", {self.wait_share:.0%} waiting for data"
+        return f", {self.waiting.share:.0%} waiting for data"
 
     def _line(self, record: EpochRecord, best_before: float | None, *, improved: bool) -> str:
         line = super()._line(record, best_before, improved=improved)
-        waiting = Waiting(self.first_wait_s, self.wait_s - self.first_wait_s, self.wait_share)
-        hint = None if self.is_advised else advice_on(waiting, self.train_loader, is_first_epoch=self.epochs_here == 1)
+        is_first = self.epochs_here == 1
+        hint = None if self.is_advised else advice_on(self.waiting, self.train_loader, is_first_epoch=is_first)
         self.is_advised |= hint is not None
         return line if hint is None else f"{line}\nhint: {hint}"
