@@ -6,6 +6,7 @@
     ├── CheckpointError     a .pth file that cannot be used for what was asked
     ├── DeviceError         a device that is not there
     ├── OutputError         a place that cannot be written
+    ├── ExportError         a network that cannot be put into a file of the kind that was asked for
     └── TrainingError       a run that broke in the middle, with its last checkpoint whole
         └── LoaderError     because no batches came any more
 
@@ -65,6 +66,10 @@ class DeviceError(UserError):
 
 class OutputError(UserError):
     """A place that cannot be written."""
+
+
+class ExportError(UserError):
+    """A network that cannot be put into a file of the kind that was asked for, or that would answer otherwise there."""
 
 
 class TrainingError(UserError):

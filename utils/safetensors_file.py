@@ -1,10 +1,12 @@
-"""Files of the safetensors format: told apart from torch's by their first bytes, and read by its library."""
+"""Files of the safetensors format: told apart from torch's by their first bytes, read and written by its library."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, load_file, save
 
 from utils.errors import CheckpointError
 
@@ -40,3 +42,35 @@ def load_safetensors(path: Path) -> dict[str, torch.Tensor]:
     except (SafetensorError, OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path}: truncated or damaged safetensors ({reason:.150})") from None
+
+
+def safetensors_bytes(state_dict: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
+    """The content of such a file, the same for the same tensors and texts.
+
+    Args:
+        state_dict: names to tensors; those that share memory are written each.
+        metadata: names to texts.
+    """
+    data = save({name: tensor.contiguous().clone() for name, tensor in state_dict.items()}, dict(metadata))
+    # The library writes the metadata in another order each time.
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header = {"__metadata__": dict(sorted(header["__metadata__"].items())), **header}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def safetensors_parts(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a file's content."""
+    length = int.from_bytes(data[:8], "little")
+    return load(data), json.loads(data[8 : 8 + length])["__metadata__"]
+
+
+def safetensors_metadata(path: Path) -> dict[str, str]:
+    """Names and texts in the file's header; none where it has none, or cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError):
+        return {}  # whoever reads the tensors says what is wrong
