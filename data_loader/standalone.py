@@ -211,9 +211,9 @@ def _pillow(step: Spec, channels: int) -> list[str]:
         return [f"image = image.resize({new_size}, Image.Resampling.BILINEAR)"]
     if name == "CenterCrop" and len(sides) in (1, 2) and not args:
         height, width = sides[0], sides[-1]
-        middle = "round((have - want) / 2) if have > want else (have - want + 1) // 2"
+        middle = "round(d / 2) if d > 0 else (d + 1) // 2"  # torchvision rounds otherwise where it must add an edge
         return [
-            f"left, top = ({middle} for have, want in zip(image.size, ({width}, {height})))",
+            f"left, top = ({middle} for d in (image.width - {width}, image.height - {height}))",
             f"image = image.crop((left, top, left + {width}, top + {height}))",
         ]
     if name == "Grayscale" and args in ({}, {"num_output_channels": 1}, {"num_output_channels": 3}):

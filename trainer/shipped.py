@@ -135,7 +135,7 @@ def made_images(shape_CHW: tuple[int, int, int], *, is_float: bool, count: int =
         is_float: finished floats around 0 in place of uint8 pixels.
         count: how many, 4 or more.
     """
-    generator = generator_for(0, "images to compare an exported file on")
+    generator = generator_for(0, "export")
     noise_NCHW = torch.rand(count // 2, *shape_CHW, generator=generator)
     patches = torch.rand(count - count // 2, shape_CHW[0], 4, 4, generator=generator)
     soft_NCHW = F.interpolate(patches, shape_CHW[1:], mode="bilinear", align_corners=False)
