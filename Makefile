@@ -9,7 +9,7 @@ help:    ## this list
 
 setup: $(VENV)/installed  ## an environment in .venv with all that is needed
 
-$(VENV)/installed: requirements.txt requirements-dev.txt
+$(VENV)/installed: requirements.txt requirements-export.txt requirements-dev.txt
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install -q --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

@@ -1,5 +1,6 @@
-"""export.py: files that answer as the checkpoint does, with a script that needs nothing of this project; or one line."""
+"""export.py: files that answer as the checkpoint does, and a script that needs nothing of this project; or one line."""
 
+import importlib.util
 import io
 import json
 import re
@@ -60,9 +61,9 @@ def needs_onnx() -> None:
 
 
 def script(file: Path, pictures: list[Path], *, without: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """What the script beside a file prints of pictures, in a process that has neither these packages nor the project."""
-    program = f"import sys, runpy; sys.modules.update(dict.fromkeys({without!r})); runpy.run_path(sys.argv[1])"
-    program = program.replace("runpy.run_path(sys.argv[1])", "sys.argv[:] = sys.argv[1:]; runpy.run_path(sys.argv[0])")
+    """What the script beside a file prints of pictures, in a process without these packages and the project."""
+    program = f"import sys, runpy; sys.modules.update(dict.fromkeys({without!r})); del sys.argv[0]\n"
+    program += "runpy.run_path(sys.argv[0])"
     words = [sys.executable, "-I", "-X", "utf8", "-c", program, str(file), *map(str, pictures)]
     done = subprocess.run(words, cwd=file.parent, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
@@ -73,27 +74,33 @@ def script(file: Path, pictures: list[Path], *, without: tuple[str, ...]) -> dic
     }
 
 
-def tested(checkpoint: Path, out: Path) -> pd.DataFrame:
-    """The table that test.py writes, made by the program itself."""
-    words = [sys.executable, str(train.ROOT / "test.py"), "-r", str(checkpoint), "--out", str(out)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def judged(best: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """The table that test.py writes of the checkpoint."""
+    spec = importlib.util.spec_from_file_location("test_script", train.ROOT / "test.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    out = tmp_path_factory.mktemp("judged")
+    module.main(["-r", str(best), "--out", str(out)])
     return pd.read_csv(out / "predictions.csv")
 
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
-def test_the_script_without_the_project_predicts_what_test_py_does(kind: str, best: Path, tmp_path: Path) -> None:
+def test_the_script_without_the_project_predicts_what_test_py_does(
+    kind: str, best: Path, judged: pd.DataFrame, tmp_path: Path
+) -> None:
     if kind == "onnx":
         needs_onnx()
-    table = tested(best, tmp_path / "tested")
     file = export.main(["-r", str(best), "--out", str(tmp_path / f"net.{kind}")])
 
-    pictures = [Path(path) for path in table["path"]]
+    pictures = [Path(path) for path in judged["path"]]
     without = ("torchvision", "trained", "utils", *(["torch"] if kind == "onnx" else []))
     found = script(file.with_name(f"net_{kind}.py"), pictures, without=without)
 
     assert len(pictures) == 24
-    for _, row in table.iterrows():
+    for _, row in judged.iterrows():
         answers = found[row["path"]]
         assert next(iter(answers)) == row["predicted"]
         assert answers[row["predicted"]] == pytest.approx(row["confidence"], abs=1e-4)
@@ -175,7 +182,7 @@ def test_weights_as_safetensors_start_a_run(best: Path, tmp_path: Path, shapes_d
     again = export.main(["-r", str(best), "--out", str(tmp_path / "again.safetensors")])
     config = load_checkpoint(best)["config"]
     config["trainer"] |= {"epochs": 1, "save_dir": str(tmp_path / "saved")}
-    config["optimizer"]["args"]["lr"] = 0.0
+    config["optimizer"]["args"]["lr"] = 0.0  # so that the weights stay what was loaded
     (tmp_path / "c.json").write_text(json.dumps(config), encoding="utf-8")
 
     tuned = train.main(["-c", str(tmp_path / "c.json"), "--weights", str(file)])

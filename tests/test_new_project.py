@@ -12,7 +12,17 @@ def test_the_copy_has_code_configs_and_tests_and_no_results(tmp_path: Path) -> N
     target = new_project.main([str(tmp_path / "mine")])
 
     names = {path.name for path in target.iterdir()}
-    assert names >= {"train.py", "test.py", "config.json", "configs", "tests", "base", "model", "requirements.txt"}
+    assert names >= {
+        "train.py",
+        "test.py",
+        "export.py",
+        "config.json",
+        "configs",
+        "tests",
+        "base",
+        "model",
+        "requirements.txt",
+    }
     assert not names & {"saved", "data", ".git", ".venv"}
     assert (target / "train.py").read_text() == (new_project.ROOT / "train.py").read_text()
     assert (target / "data_loader" / "data_loaders.py").exists()

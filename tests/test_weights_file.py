@@ -12,6 +12,7 @@ from torch import nn
 
 from utils.checkpoint import load_checkpoint
 from utils.errors import CheckpointError
+from utils.safetensors_file import safetensors_bytes, safetensors_parts
 from utils.weights_file import load_weights_file
 
 
@@ -143,3 +144,36 @@ def test_a_plain_checkpoint_of_the_template_given_to_continue_from_is_told_of_th
 
     with pytest.raises(CheckpointError, match=r"\n  If pytorch-template wrote it: python -m tools\.convert .*old\.pth"):
         load_checkpoint(path)
+
+
+def test_safetensors_tell_class_names_that_export_wrote(tmp_path):
+    tensors = {"w": torch.arange(3.0), "shared": torch.zeros(2)}
+    tensors["also shared"] = tensors["shared"]
+    names = ["a/b", "고양이", "<script>"]
+    file = tmp_path / "net.safetensors"
+    file.write_bytes(safetensors_bytes(tensors, {"format": "pt", "classes": json.dumps(names)}))
+
+    state, classes = load_weights_file(file)
+
+    assert classes == names
+    assert state.keys() == tensors.keys()
+    assert all(torch.equal(state[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize("text", ["5", "[1, 2]", "no json", "[" * 100_000])
+def test_somebody_elses_entry_of_that_name_is_no_list_of_classes(text, tmp_path):
+    file = tmp_path / "net.safetensors"
+    file.write_bytes(safetensors_bytes({"w": torch.zeros(2)}, {"classes": text}))
+
+    assert load_weights_file(file)[1] is None
+
+
+def test_safetensors_of_the_same_content_are_the_same_bytes():
+    texts = dict.fromkeys("abcdefgh", "x")
+
+    files = {safetensors_bytes({"w": torch.zeros(2)}, texts) for _ in range(5)}
+
+    assert len(files) == 1
+    tensors, found = safetensors_parts(files.pop())
+    assert found == texts
+    assert torch.equal(tensors["w"], torch.zeros(2))

@@ -55,7 +55,7 @@ def safetensors_bytes(state_dict: Mapping[str, torch.Tensor], metadata: Mapping[
     # The library writes the metadata in another order each time.
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
-    header = {"__metadata__": dict(sorted(header["__metadata__"].items())), **header}
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
