@@ -84,7 +84,8 @@ class Preprocessing:
     ) -> "Preprocessing":
         """With the channels that the loader reads files with: as the config says, or as many as come out."""
         turns_grey = any(step["type"] == "Grayscale" for step in steps or [])
-        channels = (data_loader.get("args") or {}).get("channels", 3 if turns_grey else shape_CHW[0])
+        said = (data_loader.get("args") or {}).get("channels")
+        channels = said if type(said) is int else 3 if turns_grey else shape_CHW[0]
         return cls(shape_CHW, steps, channels, is_float)
 
     def as_data(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> dict[str, Any]:
@@ -203,7 +204,9 @@ def _pillow(step: Spec, channels: int) -> list[str]:
     """Lines that do to `image`, a picture of 1 or 3 channels, what the transform does."""
     name, args = step["type"], dict(step["args"])
     size = args.pop("size", None)
-    sides = [size] if isinstance(size, int) else list(size) if isinstance(size, list | tuple) else []
+    sides = list(size) if isinstance(size, list | tuple) else [size]
+    if not all(type(side) is int for side in sides):  # they become code, and a checkpoint may be a stranger's
+        sides = []
     if name == "Resize" and len(sides) in (1, 2) and _is_plain_bilinear(args):
         if len(sides) == 2:
             return [f"image = image.resize(({sides[1]}, {sides[0]}), Image.Resampling.BILINEAR)"]

@@ -118,6 +118,10 @@ def test_the_script_reads_files_as_the_loader_does(kind: str, tmp_path: Path) ->
         ({"type": "Resize", "args": {"size": 8, "max_size": 9}}, "Resize"),
         ({"type": "Resize", "args": {"size": 8, "antialias": False}}, "Resize"),
         ({"type": "x\nimport os", "args": {}}, "a transform"),
+        ({"type": "Resize", "args": {"size": ["print(1)"]}}, "Resize"),
+        ({"type": "Resize", "args": {"size": ["print(1)", 8]}}, "Resize"),
+        ({"type": "CenterCrop", "args": {"size": "print(1)"}}, "CenterCrop"),
+        ({"type": "CenterCrop", "args": {"size": [8.5]}}, "CenterCrop"),
         (None, "what this data loader does"),
     ],
 )
@@ -128,6 +132,7 @@ def test_a_step_that_is_not_known_is_named_and_pictures_are_resized_plainly(step
     found_CHW = run_lines(preparing, picture)
 
     assert preparing.unknown_step() == named
+    assert "print(1)" not in preparing.script("m.onnx", "probabilities", with_torch=False)
     assert f"# Not done here: {named}. " in preparing.script("m.onnx", "probabilities", with_torch=False)
     with Image.open(picture) as image:
         expected_HWC = np.asarray(image.resize((30, 20), Image.Resampling.BILINEAR))
