@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,9 +42,11 @@ def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(autouse=True)
 def _no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures of curves take most of the time of so short runs; tests marked `draws` have them."""
+    """Pictures take most of the time of so short runs; tests marked `draws` have them."""
     if request.node.get_closest_marker("draws") is None:
         monkeypatch.setattr(logger.recorder, "draw_results", lambda frame, path, best_epoch: path.touch())
+        for name in ("draw_grid", "draw_confusion"):
+            monkeypatch.setattr(logger.recorder, name, lambda *what: np.zeros((1, 1, 3), np.uint8))
 
 
 @pytest.fixture
