@@ -12,7 +12,7 @@ import stat
 import struct
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -62,6 +62,35 @@ _PARSING = (SyntaxError, ValueError, EOFError, TypeError, LookupError, Arithmeti
 _UNREADABLE = (OSError, DataError, MemoryError, UserWarning, *_PARSING, *_BOMB)
 
 
+class Picture(NamedTuple):
+    """A decoded file, and what it was before it became 8 bit and upright: Pillow's names, pixels."""
+
+    upright: Image.Image
+    format: str
+    mode: str
+    width: int
+    height: int
+    is_transparent: bool
+    is_animated: bool
+
+
+def read_picture(path: FilePath, file: BinaryIO, reduction: Reduction | None = None) -> Picture:
+    """The same picture as `decode_image` gives, in RGB, by Pillow and with what is known of the file.
+
+    Args:
+        path: only to say what is wrong.
+        file: its bytes, at their beginning.
+        reduction: as there.
+
+    Raises:
+        DataError: the reason alone, without the path.
+    """
+    try:
+        return _read_picture(file, "RGB", reduction)
+    except _UNREADABLE as error:
+        raise DataError(_plain_reason(path, error)) from error
+
+
 def decode_image(path: FilePath, channels: int = 3, reduction: Reduction | None = None) -> torch.Tensor:
     """The pixels as uint8 (C, H, W): C is 1 (grey) or 3 (RGB), the first frame where there are several.
 
@@ -86,7 +115,7 @@ def file_problem(path: FilePath) -> str | None:
     Damage between the two ends is seen by decoding only.
     """
     try:
-        _require_regular(path)
+        require_regular(path)
         with open(path, "rb", buffering=0) as file:
             head = file.read(32)
             num_bytes = file.seek(0, os.SEEK_END)
@@ -109,14 +138,14 @@ def find_bad_images(paths: Iterable[FilePath], *, thorough: bool, num_threads: i
         return [(name, reason) for chunk in found for name, reason in chunk if reason is not None]
 
 
-def _require_regular(path: FilePath) -> None:
+def require_regular(path: FilePath) -> None:
     """A pipe would let whoever opens it wait for ever, and a device might have no end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise DataError("not a regular file (a pipe or a device)")
 
 
 def _decode(path: FilePath, mode: str, reduction: Reduction | None = None) -> torch.Tensor:
-    _require_regular(path)
+    require_regular(path)
     with open(path, "rb") as file:
         is_jpeg = file.read(len(_JPEG_MAGIC)) == _JPEG_MAGIC
         file.seek(0)
@@ -145,10 +174,19 @@ def _plain_jpeg(data: np.ndarray, channels: int, reduction: Reduction | None) ->
 
 
 def _decode_with_pillow(file: BinaryIO, mode: str, reduction: Reduction | None) -> torch.Tensor:
+    picture = _read_picture(file, mode, reduction).upright
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    return pixels.view(picture.height, picture.width, -1).permute(2, 0, 1)
+
+
+def _read_picture(file: BinaryIO, mode: str, reduction: Reduction | None) -> Picture:
     with Image.open(file, formats=_FORMATS) as image:
         # Pillow only warns up to twice the limit, and a warning filter is not safe with threads.
         if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise Image.DecompressionBombError
+        # The second view of an MPO belongs to a camera's JPEG and moves nothing.
+        is_animated = image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False)
+        about = (image.format or "", image.mode, *image.size, image.has_transparency_data, is_animated)
         if reduction is not None and image.format in ("JPEG", "MPO"):
             is_turned = _orientation(image) in _LYING
             factor = reduction(image.width, image.height) if is_turned else reduction(image.height, image.width)
@@ -156,10 +194,7 @@ def _decode_with_pillow(file: BinaryIO, mode: str, reduction: Reduction | None) 
         image.load()
         turn = _UPRIGHT_BY.get(_orientation(image))
         picture = _eight_bit(image, mode)
-        if turn is not None:
-            picture = picture.transpose(turn)
-        pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-        return pixels.view(picture.height, picture.width, -1).permute(2, 0, 1)
+        return Picture(picture if turn is None else picture.transpose(turn), *about)
 
 
 def _orientation(image: Image.Image) -> int:

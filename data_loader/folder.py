@@ -52,7 +52,7 @@ def read_parts(data_dir: Path, rules: FileRules, *, training: bool) -> Parts:
     if not data_dir.is_dir():
         raise DataError(f"{data_dir}: {'not a folder' if data_dir.exists() else 'no such folder'} (data_dir)")
     parts = Parts(name=str(data_dir))
-    folders = _part_folders(data_dir, parts.notes)
+    folders = part_folders(data_dir, parts.notes)
     if not training:
         used = next(name for name in ("test", "validation", "train") if name in folders)
         folders = {used: folders[used]}
@@ -78,7 +78,7 @@ def _read_part(folder: Path, rules: FileRules, notes: list[str], *, exact: bool)
     return data
 
 
-def _part_folders(data_dir: Path, notes: list[str]) -> dict[str, Path]:
+def part_folders(data_dir: Path, notes: list[str]) -> dict[str, Path]:
     """Which folder is which part, training first; one tree of classes is a training part."""
     visible = [name for name in next(os.walk(data_dir, onerror=refuse))[1] if not name.startswith(".")]
     below = {name.casefold(): name for name in visible}
