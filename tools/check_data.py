@@ -94,7 +94,7 @@ def _lines_of(finding: Finding, report: Report) -> list[str]:
     named = [f"{path}: {what}" if what else path for path, what in finding.files[:NUM_NAMED]]
     named += [" = ".join(report.paths_of(group[:3])) for group in finding.groups[:NUM_NAMED]]
     more = len(finding) - len(named)
-    lines = [f"{finding.level}: {len(finding):,} {'groups of files: ' if finding.groups else ''}{finding.text}"]
+    lines = [f"{finding.level}: {finding.text} ({len(finding):,})"]
     lines += [f"    {printable(line)}" for line in named]
     return [*lines, f"    and {more:,} more"] if more else lines
 

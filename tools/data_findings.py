@@ -42,10 +42,10 @@ class Finding:
 
 
 _PROBLEMS: dict[str, str] = {
-    "empty_file": "files of zero bytes",
-    "truncated": "truncated images",
-    "not_an_image": "files that are no image of a format that is read, by the name of one",
-    "undecodable": "images that cannot be decoded",
+    "empty_file": "empty: no bytes in the file",
+    "truncated": "truncated image",
+    "not_an_image": "no image of a format that is read, by the name of one",
+    "undecodable": "cannot be decoded",
 }
 _NO_IMAGE = ("not an image", "a GIF", "a HEIC", "a Git LFS")
 
@@ -75,33 +75,35 @@ def _of_files(pictures: Pictures) -> Iterator[Finding]:
         yield Finding(kind, "error", _PROBLEMS[kind], files)
     misnamed = np.flatnonzero(pictures.flags["is_misnamed"])
     names = [(pictures.paths[at], pictures.kind_names[pictures.kinds[at]][0]) for at in misnamed.tolist()]
-    yield Finding("wrongly_named", "note", "images whose ending belongs to another format (they are read)", names)
-    animated = [(path, "first frame") for path in _paths(pictures, pictures.flags["is_animated"])]
-    yield Finding("animated", "note", "animated images, of which the first frame is used", animated)
+    yield Finding("wrongly_named", "note", "named like another format, and read all the same", names)
+    animated = [(path, "") for path in _paths(pictures, pictures.flags["is_animated"])]
+    yield Finding("animated", "note", "animated: the first frame is used", animated)
 
 
 def _of_folders(listing: Listing) -> Iterator[Finding]:
-    lost = [(path, "an image by the name of something else") for path, what in listing.ignored if what is None]
-    yield Finding("left_out", "warning", "images left out because their names do not end like images", lost)
+    lost = [(path, "") for path, what in listing.ignored if what is None]
+    yield Finding("left_out", "warning", "left out: an image whose name does not end like one", lost)
     others = [(path, what) for path, what in listing.ignored if what is not None]
-    yield Finding("not_used", "note", "files and folders that are no images, passed over", others)
-    yield Finding("hidden", "note", "hidden files and folders, passed over", [(path, "") for path in listing.hidden])
+    yield Finding("not_used", "note", "passed over: no image", others)
+    yield Finding("hidden", "note", "passed over: hidden", [(path, "") for path in listing.hidden])
     empty = [
-        (os.path.join(folder, name), "no images")
+        (os.path.join(folder, name), "")
         for folder, found in zip(listing.folders, listing.found, strict=True)
         for name, paths in found.items()
         if not len(paths)
     ]
-    yield Finding("empty_class", "error", "class folders without images", empty)
-    yield Finding("folders", "note", "folders that are not used", [(note, "") for note in listing.notes])
+    yield Finding("empty_class", "error", "class folder without images", empty)
+    yield Finding("folders", "note", "folder that is not used", [(note, "") for note in listing.notes])
 
 
 def _of_pixels(pictures: Pictures) -> Iterator[Finding]:
     flat = pictures.flags["is_flat"]
-    yield Finding("single_colour", "warning", "images of one colour", [(path, "") for path in _paths(pictures, flat)])
+    yield Finding(
+        "single_colour", "warning", "one colour and nothing else", [(path, "") for path in _paths(pictures, flat)]
+    )
     tiny = np.flatnonzero(pictures.is_read & (pictures.sizes.min(1, initial=1 << 30) < TINY_PX))
     sizes = [(pictures.paths[at], "x".join(map(str, pictures.sizes[at]))) for at in tiny.tolist()]
-    yield Finding("tiny", "warning", f"images less than {TINY_PX} pixels high or wide", sizes)
+    yield Finding("tiny", "warning", f"tiny: less than {TINY_PX} pixels high or wide", sizes)
 
 
 def _of_classes(listing: Listing) -> Iterator[Finding]:
@@ -112,7 +114,7 @@ def _of_classes(listing: Listing) -> Iterator[Finding]:
         if counts and max(counts.values()) > MAX_RATIO * min(counts.values()):
             most, least = (pick(counts, key=counts.__getitem__) for pick in (max, min))
             uneven.append((part, f"{most}: {counts[most]}, {least}: {counts[least]}"))
-    yield Finding("classes_differ", "error", "parts without some of the classes", missing)
+    yield Finding("classes_differ", "error", "a part without a class that another one has", missing)
     text = f"the largest class has more than {MAX_RATIO} times the images of the smallest; "
     text += 'see "class_weights": "auto" and "sampler": "balanced"'
     yield Finding("imbalance", "warning", text, uneven)
@@ -144,7 +146,7 @@ def _kinds_of_groups(
         else:
             within.append(group)
     yield Finding(f"{kind}_two_labels", "warning", f"{what} under two labels", groups=two_labels)
-    yield Finding(f"{kind}_across_parts", "warning", f"{what} in two parts: scores are too good", groups=across)
+    yield Finding(f"{kind}_across_parts", "warning", f"{what} in two parts, which makes scores too good", groups=across)
     is_whole = any(part.endswith(WHOLE) for part in listing.parts)
     is_harmless = kind == "near_duplicates" and not is_whole
     text = f"{what} twice" + (", and a split may part them" if is_whole else "")
