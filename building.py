@@ -9,6 +9,7 @@ from torch import nn
 from base.base_data_loader import BaseDataLoader
 from base.base_model import count_trainable, is_made_for_images
 from base.base_trainer import Learner
+from base.class_balance import weigh_classes
 from base.continuation import precision_before, require_continuable, require_same_data
 from base.scores import checked_monitor, score_names
 from logger.summary import data_in_words
@@ -85,6 +86,7 @@ def build_model(
     image_CHW, num_classes = train_loader.first_image(), len(train_loader.classes)
     batches, epochs = config.trainer_options.len_epoch or len(train_loader), config.trainer_options.epochs
     steps = -(-batches // config.trainer_options.accumulate_steps) if config.interval == "step" else 1
+    class_weights, remarks = weigh_classes(config, train_loader)
     config.offer(
         num_classes=num_classes,
         in_channels=image_CHW.shape[0],
@@ -92,8 +94,9 @@ def build_model(
         epochs=epochs,
         max_lr=config.learning_rate,
         steps_per_epoch=steps,
+        **class_weights,
     )
-    remarks = config.remarks_on_schedule(epochs * steps)
+    remarks += config.remarks_on_schedule(epochs * steps)
     torch.manual_seed(seed_for(config["seed"], "model"))
     model = config.init_model(pretrained=config.checkpoint is None)
     gflops = check_model(model, image_CHW, num_classes)

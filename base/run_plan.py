@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Lt
@@ -197,6 +197,8 @@ class Planner:
     def _hold_sections_together(self) -> None:
         """What no signature can see: sections that contradict each other."""
         self._optimizer_groups()
+        class_weights = get_by_path(self.config, ("loss", "class_weights"), None)
+        self.layers.problems += checked_value(class_weights, Literal["auto"] | None, ("loss", "class_weights"))[1]
         metrics = self.config.get("metrics")
         if self.options is not None and isinstance(metrics, list) and len(metrics) == len(self.metric_plans):
             names = [name for name, _ in self.metric_plans]

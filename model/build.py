@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch import nn
 
-from model.loss import Criterion
+from model.loss import WITH_WEIGHTS, Criterion
 from model.metric import MeanOverSamples, MetricSet, TorchMetric
 from model.pretrained import build_torchvision
 from utils.config_plan import Plan
@@ -36,6 +36,10 @@ def build_criterion(plan: Plan) -> Criterion:
     Raises:
         ConfigError: it does not give the mean over a batch, so that no mean over a data set could be told.
     """
+    weight = plan.args.get("weight")
+    if weight is not None and (plan.target in WITH_WEIGHTS or is_library(plan.target)):
+        args = {**plan.args, "weight": torch.as_tensor(weight, dtype=torch.float32)}
+        plan = dataclasses.replace(plan, target=WITH_WEIGHTS.get(plan.target, plan.target), args=args)
     criterion = Criterion(plan.build())
     try:
         criterion.weight(torch.zeros(1, dtype=torch.int64))
@@ -49,6 +53,8 @@ def build_metrics(plans: list[tuple[str, Plan]], num_classes: int) -> tuple[Metr
     accumulators: list[MeanOverSamples | TorchMetric] = []
     notes = []
     for name, plan in plans:
+        if plan.target in WITH_WEIGHTS and plan.args.get("weight") is not None:
+            raise ConfigError("a metric is a mean over images; weights are for the loss", dotted((*plan.path, "args")))
         parameters = parameters_of(plan.target)
         for key in ("k", "top_k"):
             wanted = plan.args.get(key, parameters[key].default if key in parameters else None)

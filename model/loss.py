@@ -11,23 +11,42 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def nll_loss(output_NK: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
-    """Mean of minus the target's entry, for models whose output is log-probabilities (MnistModel)."""
-    return F.nll_loss(output_NK, target_N)
+def nll_loss(output_NK: torch.Tensor, target_N: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean of minus the target's entry, for models whose output is log-probabilities (MnistModel).
+
+    Args:
+        output_NK: log-probabilities.
+        target_N: class indices.
+        weight: of each class.
+    """
+    return F.nll_loss(output_NK, target_N, weight)
 
 
-def cross_entropy(output_NK: torch.Tensor, target_N: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+def cross_entropy(
+    output_NK: torch.Tensor,
+    target_N: torch.Tensor,
+    label_smoothing: float = 0.0,
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Mean cross-entropy in nats, for models whose output is raw scores; K equal scores give log(K).
 
     Args:
         output_NK: raw scores.
         target_N: class indices, or class probabilities of shape (N, K) as MixUp and CutMix make them.
         label_smoothing: share of each target, 0 to 1, that is spread evenly over all K classes.
+        weight: of each class; the mean is then divided by the weights of the targets.
 
     Source: label smoothing is Szegedy et al., "Rethinking the Inception Architecture", arXiv 1512.00567,
     section 7.
     """
-    return F.cross_entropy(output_NK, target_N, label_smoothing=label_smoothing)
+    return F.cross_entropy(output_NK, target_N, weight, label_smoothing=label_smoothing)
+
+
+# The same arithmetic with weights that move to the device once, and that `loss_weight` counts.
+WITH_WEIGHTS: dict[Callable[..., torch.Tensor], type[nn.Module]] = {
+    nll_loss: nn.NLLLoss,
+    cross_entropy: nn.CrossEntropyLoss,
+}
 
 
 def loss_weight(

@@ -3,6 +3,8 @@
 A function of one's own is a loss or a metric by its first two parameters, `output` and `target`.
 """
 
+from typing import Literal
+
 from utils.config_check import Section
 from utils.config_table import Table
 
@@ -25,6 +27,8 @@ SECTIONS = {
             own_packages=("model",),
             function_takes=("output", "target"),
         ),
+        offered=frozenset({"weight"}),
+        keys={"class_weights": Literal["auto"] | None},
     ),
     "metrics": Section(
         Table(
