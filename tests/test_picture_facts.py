@@ -40,7 +40,7 @@ def test_numbers_are_those_of_the_pixels(tmp_path):
     blocks_HW = np.asarray(picture().convert("L")).reshape(8, 16, 9, 16).mean((1, 3))
     assert facts.bits == difference_hash(blocks_HW)
     assert (facts.width, facts.height, facts.format, facts.mode) == (144, 128, "PNG", "RGB")
-    assert not (facts.is_flat or facts.is_misnamed or facts.is_reduced or facts.is_animated or facts.is_transparent)
+    assert [name for name in facts._fields if name.startswith("is_") and getattr(facts, name)] == []
 
 
 @pytest.mark.parametrize("save", [{"quality": 70}, {"quality": 95, "progressive": True}])
