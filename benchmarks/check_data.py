@@ -53,8 +53,8 @@ def measure(folder: Path, num_processes: int) -> None:
     all_s, wall_s = processor_s() - before_s, time.perf_counter() - started_s
     number = len(pictures)
     print(
-        f"{num_processes} processes: {number / all_s:.0f} images/s a core ({number / read_s:.0f} without the search for "
-        f"copies, which took {all_s - read_s:.2f} s), {number / wall_s:.0f} images/s on the wall; {len(findings)} findings"
+        f"{num_processes} processes: {number / all_s:.0f} images/s a core ({number / read_s:.0f} without the search "
+        f"for copies, {all_s - read_s:.2f} s), {number / wall_s:.0f} images/s on the wall; {len(findings)} findings"
     )
 
 
