@@ -63,6 +63,16 @@ def test_pairs_come_once_whatever_the_size_of_the_portions(monkeypatch):
     assert seen[1] == seen[7] == seen[1 << 20] != set()
 
 
+def test_thousands_alike_are_one_group_without_comparing_all_pairs(monkeypatch):
+    monkeypatch.setattr(duplicates, "MAX_NEIGHBOURS", 3)
+    bits_N = np.where(np.arange(500) % 2, np.uint64(5), np.uint64(7))
+
+    groups = near_groups(bits_N, np.tile(np.arange(256, dtype=np.uint8), (500, 1)))
+
+    assert sum(len(left) for left, _ in duplicates._close_pairs(bits_N)) <= 4 * 3 * 500
+    assert [len(group) for group in groups] == [500]
+
+
 def test_equal_hashes_of_different_pictures_are_not_enough():
     chance = np.random.default_rng(1)
     grids_NP = chance.integers(0, 256, (4, 256), dtype=np.uint8)

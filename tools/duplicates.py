@@ -10,7 +10,9 @@ import numpy as np
 MAX_BITS = 3  # of 64 that may differ
 MIN_CORRELATION = 0.95  # of the small grey pictures: a hash alone takes strangers for one another
 MIN_DEVIATION = 3.0  # grey levels; below it there is nothing to compare but noise
-_CHUNK = 1 << 20  # pairs that are looked at together
+MAX_NEIGHBOURS = 200  # that one is compared with in each part of its hash; only among hundreds alike some are missed
+_CHUNK = 1 << 18  # pairs of hashes that are looked at together
+_BLOCK = 1 << 13  # pairs of small pictures
 
 
 def exact_groups(digests_ND: np.ndarray) -> list[np.ndarray]:
@@ -48,10 +50,10 @@ def near_groups(bits_N: np.ndarray, grids_NP: np.ndarray) -> list[np.ndarray]:
     kept = np.flatnonzero(has_contrast_N)
     parents = np.arange(len(bits_N))
     for left, right in _close_pairs(bits_N[kept]):
-        left, right = kept[left], kept[right]
-        is_alike = correlations(grids_NP[left], grids_NP[right]) >= MIN_CORRELATION
-        for a, b in zip(left[is_alike].tolist(), right[is_alike].tolist(), strict=True):
-            parents[_root(parents, a)] = _root(parents, b)
+        for pairs_M2 in _blocks(kept[np.stack([left, right], 1)], _BLOCK):
+            is_alike = correlations(grids_NP[pairs_M2[:, 0]], grids_NP[pairs_M2[:, 1]]) >= MIN_CORRELATION
+            for a, b in pairs_M2[is_alike].tolist():
+                parents[_root(parents, a)] = _root(parents, b)
     return groups_of_equal(np.array([_root(parents, at) for at in range(len(parents))], np.int64))
 
 
@@ -82,9 +84,10 @@ def _close_pairs(bits_N: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     masks = _masks()
     for number, mask in enumerate(masks):
         keys = bits_N & mask
-        order = np.argsort(keys, kind="stable")
+        order = np.lexsort((bits_N, keys))  # equal hashes beside each other
         keys = keys[order]
         ends = np.searchsorted(keys, keys, side="right")  # behind the last that is equal
+        ends = np.minimum(ends, np.arange(len(ends)) + 1 + MAX_NEIGHBOURS)
         for left, right in _pairs_within(ends):
             left, right = order[left], order[right]
             differs = bits_N[left] ^ bits_N[right]
