@@ -23,9 +23,7 @@ def read_words(words: Sequence[str] | None = None) -> Command:
     """The command line; refuses what cannot be done before anything slow is imported."""
     parser = Parser(prog="export.py", description=__doc__)
     parser.add_argument("--format", choices=FORMATS, help="by default that of --out's ending, else onnx")
-    parser.add_argument(
-        "--out", metavar="FILE", type=Path, help="by default beside the checkpoint, in the run's folder"
-    )
+    parser.add_argument("--out", metavar="FILE", type=Path, help="by default in the run's folder, as best.onnx")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     parser.add_argument("--logits", action="store_true", help="give the scores before the softmax")
     parser.add_argument("--views", action="store_true", help="look at each image as trainer.test_time_views says")
@@ -244,16 +242,10 @@ def notes_on(
     asked = config.trainer_options.test_time_views
     if asked != "none" and views == "none":
         notes.append(f"test.py judges {asked} views of each image, the file looks once; --views puts them in")
-    if script is None:
-        return notes
-    if preparing.why_no_script():
+    if script is not None and preparing.why_no_script():
         notes.append(f"no script beside it: {preparing.why_no_script()}")
-    else:
-        notes.append(f"python {shown(script)} PICTURE ... uses it without this project")
-        if preparing.unknown_step():
-            notes.append(
-                f"the script leaves {preparing.unknown_step()} out, which it does not know, and resizes plainly"
-            )
+    elif script is not None and (unknown := preparing.unknown_step()):
+        notes.append(f"{script.name} does not know {unknown}; it resizes plainly, and says so")
     return notes
 
 

@@ -17,8 +17,9 @@ from torch import nn
 from utils.errors import ExportError
 
 Answers = Callable[[torch.Tensor], torch.Tensor]
-# What torch's translations to ONNX are written for; ONNX Runtime reads it since 1.14.
+# What torch's translations to ONNX are written for; ONNX Runtime 1.15 was seen to read it.
 OPSET = 18
+_IR_VERSION = 8  # that belongs to it; what newer ones have more, such as metadata of nodes, is not in our files
 INPUT = "images"
 _MAX_PROTOBUF_BYTES = 2**31 - 2**20  # what one ONNX file can hold, with room for the graph
 
@@ -79,6 +80,7 @@ def onnx_bytes(program: torch.export.ExportedProgram, metadata: Mapping[str, str
     graph = model.graph
     for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph):
         del part.metadata_props[:]  # traces of the tracing, with folders of this machine
+    model.ir_version = _IR_VERSION
     for name, text in metadata.items():
         model.metadata_props.add(key=name, value=text)
     return model.SerializeToString(deterministic=True)
