@@ -31,9 +31,10 @@ if __name__ == "__main__":
 import math
 
 from base.base_data_loader import BaseDataLoader
+from base.sample_pixels import pixels_of
 from data_loader.parts import ImageDataLoader
 from logger.logger import close_log, open_log
-from logger.predictions import Predictions
+from logger.predictions import Predictions, write_predictions
 from logger.run_dir import RunDir
 from logger.summary import aligned, shown
 from parse_config import ConfigParser
@@ -79,9 +80,12 @@ def judge(config: ConfigParser) -> dict[str, float]:
         )
         require_all_read(loader, is_strict=config.args.strict)
         scores = {"accuracy": result.num_correct / result.num_images, **result.scores}
-        scores |= {"cross_entropy": predictions.mean_cross_entropy()}
-        names = [loader.sample_name(position) for position in loader.positions_read]
-        predictions.write(out / "predictions.csv", names.__getitem__)
+        positions = loader.positions_read
+        judgement = predictions.judgement(
+            lambda number: loader.sample_name(positions[number]), lambda number: pixels_of(loader, positions[number])
+        )
+        scores |= {"cross_entropy": float(judgement.cross_entropy_N.mean())}
+        write_predictions(out / "predictions.csv", judgement)
         about = {"checkpoint": str(file.resolve()), "epochs_done": checkpoint["epochs_done"], "images": source}
         counts = {"num_images": result.num_images, "num_skipped": loader.num_skipped}
         (out / "metrics.json").write_text(to_json({**about, **counts, **finite(scores)}), encoding="utf-8")
