@@ -26,7 +26,7 @@ class Predictions:
 
     def add(self, logits_NK: torch.Tensor, targets_N: torch.Tensor) -> None:
         """Takes in a batch; scores may be raw or log-probabilities, which softmax leaves as they are."""
-        self.batches.append((logits_NK, targets_N))
+        self.batches.append((logits_NK.clone(), targets_N))  # a compiled network may use its memory again
 
     def scores(self) -> tuple[torch.Tensor, torch.Tensor]:
         """logits_NK, as the network gave them, and targets_N of all images, on the CPU."""
