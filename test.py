@@ -16,6 +16,12 @@ def read_words(words: Sequence[str] | None = None) -> Command:
     """The command line, and the config files that it names."""
     parser = Parser(prog="test.py", description=__doc__)
     parser.add_argument("--out", metavar="DIR", type=Path, help="where results go; beside the run's log by default")
+    parser.add_argument("--probabilities", action="store_true", help="a column a class in predictions.csv")
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="fit a temperature on the validation part, keep it in a copy of the checkpoint, and test that",
+    )
     parser.add_argument("--strict", action="store_true", help="fail where an image cannot be read")
     command = parser.read(SHORT_FLAGS, words)
     if command.args.is_auto:
@@ -28,24 +34,27 @@ if __name__ == "__main__":
     with exit_on_user_error():
         COMMAND = read_words()  # here, because torch takes seconds to import, and --help need not wait for it
 
-import math
 
 from base.base_data_loader import BaseDataLoader
-from base.sample_pixels import pixels_of
 from data_loader.parts import ImageDataLoader
+from logger.judgement import Judgement, Scores
 from logger.logger import close_log, open_log
-from logger.predictions import Predictions, write_predictions
+from logger.predictions import Predictions
 from logger.run_dir import RunDir
+from logger.score_files import NAMES, write_score_files
+from logger.scores import score
 from logger.summary import aligned, shown
+from logger.tables import screen
 from parse_config import ConfigParser
-from trained import checkpoint_of, open_trained
+from temperature import Fitted, calibrate, error_of, judgement_of, open_validation_part
+from trained import Trained, checkpoint_of, open_trained
 from trainer.evaluate import evaluate
-from utils.config_tree import to_json
 from utils.device import describe
+from utils.errors import some
 
 
 def main(words: Sequence[str] | None = None, command: Command | None = None) -> dict[str, float]:
-    """Tests, writes metrics.json and predictions.csv, and gives the scores."""
+    """Tests, writes metrics.json and its companions, and gives the scores."""
     command = command or read_words(words)
     config = ConfigParser.from_args(command, training=False)
     with config.locating():
@@ -55,49 +64,92 @@ def main(words: Sequence[str] | None = None, command: Command | None = None) -> 
 def judge(config: ConfigParser) -> dict[str, float]:
     """Judges the checkpoint that the config came with."""
     checkpoint = checkpoint_of(config)
+    held_back = open_validation_part(config) if config.args.calibrate else None
     loader, source = open_test_images(config)
     require_all_read(loader, is_strict=config.args.strict)
     trained = open_trained(config, loader.first_image())
-    device = trained.devices[0]
     criterion, (metrics, metric_notes) = config.init_criterion(), config.init_metrics(len(loader.classes))
-    criterion.to(device)
-    metrics.to(device)
+    criterion.to(trained.devices[0])
+    metrics.to(trained.devices[0])
+    network, to_input = trained.network(), trained.to_input()
 
     file = Path(config.resume or "")
     out = output_folder(config.args.out, file, RunDir(config.trainer_options.save_dir, **checkpoint["run"]))
-    log, notes = open_log(None), trained.notes
+    log, notes = open_log(None), [*trained.notes]
     if elsewhere_but_maybe_the_same(config):
-        notes = [*notes, "if these images include some of the training's, the scores are too good"]
+        notes.append("if these images include some of the training's, the scores are too good")
     try:
         rows = {"checkpoint": f"{shown(file)}, trained for {checkpoint['epochs_done']} epochs"}
-        rows |= {"device": describe(device), "precision": str(trained.precision), "images": source}
+        rows |= {"device": describe(trained.devices[0]), "precision": str(trained.precision), "images": source}
         log.info(aligned(rows))
         for note in [*notes, *getattr(loader, "notes", []), *metric_notes]:
             log.info(f"note: {note}")
+        fitted = None
+        if held_back is not None:
+            fitted = calibrate(
+                trained,
+                file,
+                held_back,
+                lambda found: evaluate(network, held_back, criterion, metrics, to_input=to_input, observer=found.add),
+            )
+            trained, file = fitted.trained, fitted.file
         predictions = Predictions(loader.classes)
-        result = evaluate(
-            trained.network(), loader, criterion, metrics, to_input=trained.to_input(), observer=predictions.add
-        )
+        result = evaluate(network, loader, criterion, metrics, to_input=to_input, observer=predictions.add)
         require_all_read(loader, is_strict=config.args.strict)
-        scores = {"accuracy": result.num_correct / result.num_images, **result.scores}
-        positions = loader.positions_read
-        judgement = predictions.judgement(
-            lambda number: loader.sample_name(positions[number]), lambda number: pixels_of(loader, positions[number])
-        )
-        scores |= {"cross_entropy": float(judgement.cross_entropy_N.mean())}
-        write_predictions(out / "predictions.csv", judgement)
-        about = {"checkpoint": str(file.resolve()), "epochs_done": checkpoint["epochs_done"], "images": source}
-        counts = {"num_images": result.num_images, "num_skipped": loader.num_skipped}
-        (out / "metrics.json").write_text(to_json({**about, **counts, **finite(scores)}), encoding="utf-8")
+        judgement = judgement_of(predictions, loader, trained.temperature)
+        scores = score(judgement, config["seed"])
+        facts = {"checkpoint": str(file.resolve()), "epochs_done": checkpoint["epochs_done"], "images": source}
+        facts |= {"num_images": result.num_images, "num_skipped": loader.num_skipped}
+        facts |= {"accuracy": result.num_correct / result.num_images, **result.scores}
+        for note in notes_on_classes(judgement, scores):
+            log.info(f"note: {note}")
+        if trained.temperature != 1:
+            cold = judgement_of(predictions, loader, 1.0)
+            facts |= {"temperature": trained.temperature, "calibration_error_without": error_of(cold)}
+            log.info(about_temperature(trained, judgement, error_of(cold), fitted))
+        write_score_files(out, judgement, scores, facts, all_probabilities=config.args.probabilities)
         if loader.num_skipped:
             log.info(f"note: {loader.num_skipped} images could not be read and are not counted")
-        log.info(aligned({name: f"{value:.6f}" for name, value in scores.items()}))
+        log.info(f"\n{screen(judgement, scores, result.scores)}\n")
         for warning in result.warnings():
             log.warning(f"warning: {warning}")
-        log.info(f"written to {shown(out)}: metrics.json, predictions.csv")
-        return scores
+        log.info(f"written to {shown(out)}: {', '.join(NAMES)}")
+        return {**{one.name: one.value for one in scores.overall}, "accuracy": facts["accuracy"], **result.scores}
     finally:
         close_log()
+
+
+def notes_on_classes(judgement: Judgement, scores: Scores) -> list[str]:
+    """What the scores leave out where the images are not of all classes."""
+    missing = [name for name, count in zip(judgement.classes, scores.confusion_KK.sum(1), strict=True) if not count]
+    if not missing:
+        return []
+    there = len(judgement.classes) - len(missing)
+    return [
+        f"no image here is of {some(missing)}: balanced accuracy and AUROC are means over the {there} other classes, "
+        f"macro F1 over those and whatever else was predicted"
+    ]
+
+
+def about_temperature(trained: Trained, judgement: Judgement, error_without: float, fitted: Fitted | None) -> str:
+    """Lines on what the temperature is, where it comes from, and what it does."""
+    lines = []
+    if fitted is not None:
+        lines.append(
+            f"calibrate: temperature {trained.temperature:.4f}, fitted on {fitted.num_images} validation images, is "
+            f"kept in {shown(fitted.file)}; their expected calibration error was {fitted.error_before:.4f} and is "
+            f"{fitted.error_after:.4f}"
+        )
+    lines.append(
+        f"note: scores are divided by the temperature {trained.temperature:.4f} before they become probabilities: the "
+        f"expected calibration error of these images is {error_of(judgement):.4f}, without it {error_without:.4f}; "
+        f"predicted classes, accuracy and loss are the same with it and without"
+    )
+    if fitted is not None and any(judgement.name_of(number) in fitted.names for number in range(len(judgement))):
+        lines.append(
+            "note: the temperature was fitted on images of this test, so their calibration error may be too good"
+        )
+    return "\n".join(lines)
 
 
 def open_test_images(config: ConfigParser) -> tuple[BaseDataLoader, str]:
@@ -159,11 +211,6 @@ def elsewhere_but_maybe_the_same(config: ConfigParser) -> bool:
     return any(name.endswith(("_dir", "_file")) for name, _, _ in config.changes)
 
 
-def finite(scores: dict[str, float]) -> dict[str, float | None]:
-    """Scores as JSON can say them: null where one is not a number."""
-    return {name: value if math.isfinite(value) else None for name, value in scores.items()}
-
-
 def output_folder(asked: Path | None, checkpoint: Path, run: RunDir) -> Path:
     """`--out`, or the folder of the run's log, or (where the checkpoint left its run) a folder beside the file."""
     file = checkpoint.resolve()
@@ -173,7 +220,7 @@ def output_folder(asked: Path | None, checkpoint: Path, run: RunDir) -> Path:
         out = file.with_name(f"{file.stem}-test")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in ("metrics.json", "predictions.csv"):  # found out now, and not after the evaluation
+        for name in NAMES:  # found out now, and not after the evaluation
             (out / name).open("ab").close()
     except OSError as error:
         raise OutputError(f"{out}: cannot write ({error.strerror})") from None

@@ -43,6 +43,11 @@ class Trained:
     notes: list[str]
 
     @property
+    def temperature(self) -> float:
+        """By which scores are divided before they become probabilities; 1 where none was fitted (calibrate.py)."""
+        return float(self.checkpoint.get("temperature", 1.0))
+
+    @property
     def classes(self) -> list[str]:
         """Names in the order of the network's scores."""
         return self.checkpoint["classes"]

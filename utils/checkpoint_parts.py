@@ -2,8 +2,8 @@
 
 from typing import Annotated, Any, NotRequired
 
-from annotated_types import Ge
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from annotated_types import Ge, Gt
+from pydantic import ConfigDict, FiniteFloat, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 _Count = Annotated[int, Ge(0)]
@@ -55,6 +55,7 @@ class _Parts(TypedDict):
     progress: NotRequired[_Progress | None]
     history: NotRequired[list[dict[str, float]]]
     rng: NotRequired[dict[str, Any]]
+    temperature: NotRequired[Annotated[FiniteFloat, Gt(0)]]
 
 
 _ADAPTER = TypeAdapter(_Parts)
@@ -70,6 +71,6 @@ def missing_part(state: dict[str, Any]) -> str | None:
         if first["type"] == "missing":
             return f"it has no '{where}'"
         found = first["input"]
-        is_too_small = first["type"] == "greater_than_equal"
-        return f"its '{where}' is {found if is_too_small else f'a {type(found).__name__}'}"
+        is_out_of_range = first["type"] in ("greater_than_equal", "greater_than", "finite_number")
+        return f"its '{where}' is {found if is_out_of_range else f'a {type(found).__name__}'}"
     return None
