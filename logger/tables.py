@@ -11,7 +11,7 @@ from utils.text import columns_of, printable, shortened
 
 MAX_CLASSES, NUM_CONFUSED, NUM_MISTAKES, NUM_NEVER = 20, 8, 5, 10
 _GAP = 2
-_NAME_COLUMNS, _SHORT_NAME_COLUMNS = 28, 16  # of a class name, at most
+_NAME_COLUMNS, _SHORT_NAME_COLUMNS = 26, 16  # of a class name, at most
 
 
 def screen(judgement: Judgement, scores: Scores, others: Mapping[str, float]) -> str:

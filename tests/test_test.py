@@ -14,8 +14,9 @@ from PIL import Image
 from sklearn.metrics import accuracy_score
 
 import train
-from utils.checkpoint import load_checkpoint
-from utils.errors import CheckpointError, ConfigError, DataError
+from logger.score_files import NAMES
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.errors import CheckpointError, ConfigError, DataError, OutputError
 
 Config = Callable[..., dict[str, Any]]
 ConfigFile = Callable[[dict[str, Any]], Path]
@@ -45,8 +46,7 @@ def test_results_lie_beside_the_log_and_no_folder_is_new(trained: Any, judge: An
     judge(["-r", str(save_dir / "models" / "best.pth")])
 
     assert {path for path in save_dir.rglob("*") if path.is_dir()} == before
-    assert (trained.recorder.run.log / "metrics.json").exists()
-    assert (trained.recorder.run.log / "predictions.csv").exists()
+    assert all((trained.recorder.run.log / name).stat().st_size for name in NAMES)
 
 
 def test_scores_equal_a_recomputation_from_predictions_and_from_a_plain_loop(
@@ -113,7 +113,7 @@ def test_a_tree_that_has_changed_cannot_be_tested_on_its_held_back_part(
 
 
 def test_another_folder_is_judged_whole_with_classes_matched_by_name(
-    trained: Any, judge: Any, tmp_path: Path, shapes_dir: Path
+    trained: Any, judge: Any, tmp_path: Path, shapes_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     classes = load_checkpoint(trained.models_dir / "best.pth")["classes"]
     other = tmp_path / "other"
@@ -126,6 +126,62 @@ def test_another_folder_is_judged_whole_with_classes_matched_by_name(
     assert len(table) == 16
     assert set(table["true"]) == set(classes[1:])
     assert all(Path(path).parent.name == true for path, true in zip(table["path"], table["true"], strict=True))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    recalls = (table["true"] == table["predicted"]).groupby(table["true"]).mean()
+    assert metrics["balanced_accuracy"] == pytest.approx(recalls.mean(), abs=1e-9)
+    assert f"no image here is of {classes[0]}: balanced accuracy" in capsys.readouterr().out
+
+
+def test_a_table_of_images_in_another_order_is_matched_by_the_names_of_its_classes(
+    trained: Any, judge: Any, tmp_path: Path, shapes_dir: Path
+) -> None:
+    images = sorted((shapes_dir / "test").rglob("*.png"), reverse=True)
+    lines = ["label,path", *(f"{path.parent.name},{path}" for path in images)]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    loader = {"type": "CsvDataLoader", "args": {"csv_file": str(tmp_path / "list.csv"), "validation_split": 0}}
+    loader["args"] |= {"eval_transform": [], "transform": []}
+    best = str(trained.models_dir / "best.pth")
+
+    folder = judge(["-r", best, "--out", str(tmp_path / "folder")])
+    table = judge(["-r", best, f"data_loader={json.dumps(loader)}", "--out", str(tmp_path / "table")])
+
+    assert table == pytest.approx(folder, abs=1e-6)
+    whole = [pd.read_csv(tmp_path / name / "predictions.csv").set_index("path") for name in ("folder", "table")]
+    assert whole[0]["predicted"].to_dict() == whole[1]["predicted"].to_dict()
+
+
+def test_probabilities_of_all_classes_are_written_on_request(trained: Any, judge: Any, tmp_path: Path) -> None:
+    judge(["-r", str(trained.models_dir / "best.pth"), "--out", str(tmp_path), "--probabilities"])
+
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    columns = [name for name in table if name.startswith("probability of ")]
+    assert table[columns].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-6)
+    classes = [name.removeprefix("probability of ") for name in columns]
+    assert [classes[index] for index in table[columns].to_numpy().argmax(1)] == table["predicted"].tolist()
+
+
+def test_weights_that_give_no_numbers_are_refused_naming_an_image(trained: Any, judge: Any, tmp_path: Path) -> None:
+    state = load_checkpoint(trained.models_dir / "best.pth")
+    state["model"] = {
+        name: torch.full_like(value, torch.nan) if value.is_floating_point() else value
+        for name, value in state["model"].items()
+    }
+    save_checkpoint(tmp_path / "broken.pth", state)
+
+    with pytest.raises(DataError, match=r"\.png: the network's scores of this image are not numbers \(24 of 24"):
+        judge(["-r", str(tmp_path / "broken.pth")])
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_images_are_judged(
+    trained: Any, judge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "out" / "calibration.png").mkdir(parents=True)
+    monkeypatch.setitem(judge.__globals__, "evaluate", None)
+
+    for out in ("file", "out"):
+        with pytest.raises(OutputError, match=f"{out}: cannot write"):
+            judge(["-r", str(trained.models_dir / "best.pth"), "--out", str(tmp_path / out)])
 
 
 def test_a_class_that_the_model_does_not_know_is_refused(
