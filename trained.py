@@ -3,6 +3,7 @@
 The file brings network, weights, class names and preprocessing; the images come from whoever asks.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,18 @@ class Trained:
     def classes(self) -> list[str]:
         """Names in the order of the network's scores."""
         return self.checkpoint["classes"]
+
+    @property
+    def temperature(self) -> float:
+        """By which scores are divided before they become probabilities; 1 where the checkpoint was not calibrated.
+
+        Raises:
+            CheckpointError: it holds something else than a number above 0.
+        """
+        found = self.checkpoint.get("temperature", 1.0)
+        if type(found) not in (int, float) or not 0 < found < math.inf:
+            raise CheckpointError(f"{self.config.resume}: its temperature is {found!r:.40}, expecting a number above 0")
+        return float(found)
 
     def network(self, views: Kind | None = None) -> nn.Module:
         """Gives logits_NK of normalised images_NCHW, as validation computed them.

@@ -138,7 +138,7 @@ class KeyedDataset(Dataset[Any]):
 
     def _stacked(self, samples: list[Any]) -> Any:
         try:
-            return _by_default(samples) if self.collate is default_collate else self.collate(samples)
+            return stacked(samples) if self.collate is default_collate else self.collate(samples)
         except RuntimeError:
             shapes = sorted({tuple(getattr(sample[0], "shape", ())) for sample in samples})
             if len(shapes) == 1:
@@ -149,7 +149,7 @@ class KeyedDataset(Dataset[Any]):
             ) from None
 
 
-def _by_default(samples: list[Any]) -> Any:
+def stacked(samples: list[Any]) -> Any:
     """torch's default batch; where the channels of an image lie last in memory, those of the batch do too.
 
     A batch is then copied line by line and not byte by byte, which is several times faster.

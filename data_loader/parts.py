@@ -69,6 +69,7 @@ class ImageDataLoader(BaseDataLoader):
     Attributes:
         source: in words, where the images of this loader come from.
         notes: lines for the log: what was passed over.
+        eval_transform: the transforms of evaluation.
         tested_part: for a test on the part that was split off, a digest that tells whether it is the same.
     """
 
@@ -88,6 +89,7 @@ class ImageDataLoader(BaseDataLoader):
         validation_split = given.pop("validation_split", None)
         train_list = first_given(given.pop("transform", None), defaults.transform)
         eval_list = first_given(given.pop("eval_transform", None), defaults.eval_transform)
+        self.eval_transform = list(eval_list)
         mean, std = given.pop("mean", None), given.pop("std", None)
         gives_floats = check_pixel_path(train_list, eval_list, mean, std)
         if not gives_floats:

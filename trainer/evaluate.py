@@ -153,7 +153,7 @@ def evaluate(
     progress = Progress(len(loader), "evaluating")
     pieces = pieces or MicroBatches("evaluation")
     for images, targets in ahead(loader, device):
-        logits_NK = _logits(network, pieces, images, to_input)
+        logits_NK = logits_of(network, pieces, images, to_input)
         targets_N = targets.to(device, non_blocking=True)
         loss.update(criterion(logits_NK, targets_N), criterion.weight(targets_N))
         metrics.update(logits_NK, targets_N)
@@ -170,7 +170,7 @@ def evaluate(
     return Evaluation({"loss": loss.compute(), **metrics.compute()}, true_N, predicted_N, num_classes, first_NCHW)
 
 
-def _logits(
+def logits_of(
     network: torch.nn.Module,
     pieces: MicroBatches,
     images: torch.Tensor,

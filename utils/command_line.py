@@ -46,10 +46,16 @@ class Command(NamedTuple):
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong as a `ConfigError`, like everything else, and takes no abbreviations."""
+    """Says what is wrong as a `ConfigError`, like everything else, and takes no abbreviations.
 
-    def __init__(self, **settings: Any):
+    Args:
+        takes_paths: words are paths, of which one may be called a=b.jpg; keys are set by `--set KEY=VALUE`.
+        settings: of the base class.
+    """
+
+    def __init__(self, *, takes_paths: bool = False, **settings: Any):
         super().__init__(allow_abbrev=False, **settings)
+        self.asks_for = "give -c CONFIG to start a run, or -r CHECKPOINT to continue or test one"
         self.add_argument("-r", "--resume", metavar="FILE", help="checkpoint to continue from, or to test")
         self.add_argument("-c", "--config", metavar="FILE", type=Path, help="config file")
         self.add_argument("-d", "--device", metavar="DEVICE", help="auto, cpu, 0, 0,1 or cuda:1")
@@ -59,7 +65,13 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--print-config", action="store_true", help="print the checked config as JSON, and stop")
         self.add_argument("--print-origins", action="store_true", help="the same, with where each value was written")
         self.add_argument("--schema", action="store_true", help="print the JSON Schema of configs, and stop")
-        self.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="any key, such as trainer.epochs=3")
+        if takes_paths:
+            self.asks_for = "give the trained checkpoint with -r, such as -r saved/models/best.pth"
+            self.set_defaults(overrides=[])
+            about = "any key, such as trainer.precision=fp32"
+            self.add_argument("--set", metavar="KEY=VALUE", dest="overrides", action="append", help=about)
+        else:
+            self.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="any key, such as trainer.epochs=3")
 
     def error(self, message: str) -> NoReturn:
         """Raises instead of printing the usage."""
@@ -93,7 +105,7 @@ class Parser(argparse.ArgumentParser):
         args.resume = Path(args.resume) if args.resume is not None and not args.is_auto else None
         needs_no_run = args.schema or getattr(args, "clear_cache", False)
         if args.config is None and args.resume is None and not args.is_auto and not needs_no_run:
-            raise ConfigError("command line: give -c CONFIG to start a run, or -r CHECKPOINT to continue or test one")
+            raise ConfigError(f"command line: {self.asks_for}")
         overrides = [Override(*parse_override(word), word) for word in args.overrides]
         for flag, target, value in self._given(args, options):
             if isinstance(value, float) and not math.isfinite(value):

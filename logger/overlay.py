@@ -1,0 +1,120 @@
+"""Small pictures for people: heat over an image, and a sheet of images with what was said of them. PNG bytes."""
+
+import io
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+MIN_SIDE_PX, MAX_SIDE_PX = 224, 512
+TILE_PX, GAP_PX, LINE_PX, FONT_PX = 160, 8, 16, 13
+# Fonts with Korean (and Chinese, Japanese) letters that systems bring; Pillow's own has Latin only.
+_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSansKR-Regular.otf", "NanumGothic.ttf", "malgun.ttf", "AppleSDGothicNeo.ttc")
+# Corners of matplotlib's "inferno", so that the strongest heat is the brightest also without colours.
+_HEAT_COLOURS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
+
+
+class Tile(NamedTuple):
+    """One picture of a sheet: its pixels, uint8 (C, H, W), None where it could not be read, and two lines of text."""
+
+    image_CHW: torch.Tensor | None
+    upper: str
+    lower: str
+
+
+def overlay_png(image_CHW: torch.Tensor, heat_HW: torch.Tensor) -> bytes:
+    """The image, and beside it the same with heat laid over it.
+
+    Args:
+        image_CHW: grey or RGB, uint8, or floats, which are stretched to the whole range.
+        heat_HW: 0 to 1.
+    """
+    picture = _picture(image_CHW)
+    grey_HW1 = np.asarray(picture.convert("L"), np.float32)[:, :, None]
+    heat_HW1 = heat_HW.detach().cpu().clamp(0, 1).numpy()[:, :, None]
+    stops = np.linspace(0, 1, len(_HEAT_COLOURS))
+    colours = np.array(_HEAT_COLOURS, np.float32)
+    heat_HW3 = np.stack([np.interp(heat_HW1[:, :, 0], stops, colours[:, channel]) for channel in range(3)], axis=2)
+    strength_HW1 = 0.75 * np.sqrt(heat_HW1)
+    mixed_HW3 = (1 - strength_HW1) * grey_HW1 + strength_HW1 * heat_HW3
+    pair = [picture, Image.fromarray(mixed_HW3.round().astype(np.uint8))]
+    scale = max(1, math.ceil(MIN_SIDE_PX / min(picture.size)))
+    size = picture.width * scale, picture.height * scale
+    if max(size) > MAX_SIDE_PX:
+        size = tuple(max(1, round(side * MAX_SIDE_PX / max(size))) for side in size)  # type: ignore[assignment]
+    shown = [one.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS) for one in pair]
+    canvas = Image.new("RGB", (2 * size[0] + GAP_PX, size[1]), "white")
+    for number, one in enumerate(shown):
+        canvas.paste(one, (number * (size[0] + GAP_PX), 0))
+    return _png(canvas)
+
+
+def sheet_png(tiles: Sequence[Tile], heading: str) -> bytes:
+    """Pictures side by side, each with two lines below it.
+
+    Args:
+        tiles: at least one.
+        heading: a line above them.
+    """
+    columns = min(len(tiles), max(3, math.ceil(math.sqrt(len(tiles) * 1.5))))
+    rows = -(-len(tiles) // columns)
+    step_x, step_y = TILE_PX + GAP_PX, TILE_PX + 2 * LINE_PX + 2 * GAP_PX
+    top = LINE_PX + 2 * GAP_PX
+    canvas = Image.new("RGB", (columns * step_x + GAP_PX, top + rows * step_y), "white")
+    draw = ImageDraw.Draw(canvas)
+    _write(draw, (GAP_PX, GAP_PX), heading, canvas.width - 2 * GAP_PX)
+    for number, tile in enumerate(tiles):
+        left, above = GAP_PX + number % columns * step_x, top + number // columns * step_y
+        if tile.image_CHW is None:
+            draw.rectangle((left, above, left + TILE_PX - 1, above + TILE_PX - 1), outline="grey")
+            draw.line((left, above, left + TILE_PX - 1, above + TILE_PX - 1), fill="grey")
+        else:
+            picture = _picture(tile.image_CHW)
+            scale = TILE_PX / max(picture.size)
+            size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+            picture = picture.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
+            canvas.paste(picture, (left + (TILE_PX - size[0]) // 2, above + (TILE_PX - size[1]) // 2))
+        _write(draw, (left, above + TILE_PX + 2), tile.upper, TILE_PX)
+        _write(draw, (left, above + TILE_PX + 2 + LINE_PX), tile.lower, TILE_PX, "dimgrey")
+    return _png(canvas)
+
+
+def _picture(image_CHW: torch.Tensor) -> Image.Image:
+    """As RGB; of other numbers of channels than 1 and 3 the first is shown."""
+    image_CHW = image_CHW.detach().cpu()
+    if image_CHW.dtype != torch.uint8:
+        low, high = image_CHW.min(), image_CHW.max()
+        image_CHW = ((image_CHW - low) / (high - low).clamp_min(1e-6) * 255).round().to(torch.uint8)
+    shown = image_CHW if len(image_CHW) == 3 else image_CHW[:1].expand(3, -1, -1)
+    return Image.fromarray(np.ascontiguousarray(shown.permute(1, 2, 0).numpy()))
+
+
+def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width_px: int, fill: str = "black") -> None:
+    """One line that ends with dots where it would be wider."""
+    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    font = _font(is_latin=all(ord(letter) < 0x250 for letter in text))
+    if draw.textlength(text, font) > width_px:
+        while text and draw.textlength(f"{text}...", font) > width_px:
+            text = text[:-1]
+        text += "..."
+    draw.text(at, text, fill=fill, font=font)
+
+
+@cache
+def _font(*, is_latin: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    for name in () if is_latin else _FONTS:
+        try:
+            return ImageFont.truetype(name, FONT_PX)  # looks where the system keeps them
+        except OSError:
+            continue
+    return ImageFont.load_default(FONT_PX)
+
+
+def _png(canvas: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    canvas.save(buffer, "PNG")
+    return buffer.getvalue()
