@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, NotRequired
 import torch
 from annotated_types import Ge, Le
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from torch import nn
 from torchvision.transforms import v2
 from typing_extensions import TypedDict
 
 from base.base_data_loader import BaseDataLoader
 from data_loader.cache import CachedImages
-from data_loader.cache_key import in_full
 from data_loader.dataset import ImageFiles, ImageTensors
 from data_loader.menu import NESTED
 from data_loader.parts import ImageDataLoader
@@ -177,14 +177,11 @@ def _with_tuple(found: Any) -> Any:
 
 
 def _spec(transform: v2.Transform) -> dict[str, Any]:
-    kind = type(transform)
-    names = [
-        name for name in (kind.__name__, f"{kind.__module__}.{kind.__name__}") if _SECTION.table.find(name) is kind
-    ]
-    if not names:
-        raise _NotPlainError(f"{kind.__name__} is not a transform that a config could name")
+    kind = _SECTION.table.find(type(transform).__name__)
+    if kind is None or kind is not type(transform):
+        raise _NotPlainError(f"{type(transform).__name__} is not a transform that a config could name")
     args = {}
-    for name in parameters_of(kind):
+    for name in parameters_of(kind):  # type: ignore[arg-type]  # classes can be hashed
         if name not in vars(transform):
             raise _NotPlainError(f"{kind.__name__} does not keep its argument {name}")
         args[name] = _plain(vars(transform)[name], f"{kind.__name__}'s {name}")
@@ -210,4 +207,14 @@ def _is_same(one: Any, other: Any) -> bool:
     inner, others = getattr(one, "transforms", None), getattr(other, "transforms", None)
     if isinstance(inner, list | tuple) and isinstance(others, list | tuple):
         return type(one) is type(other) and len(inner) == len(others) and all(map(_is_same, inner, others))
-    return type(one) is type(other) and in_full(one) == in_full(other)
+    return type(one) is type(other) and _settings(one) == _settings(other)
+
+
+def _settings(transform: v2.Transform) -> str:
+    """In words; a list in the place of a tuple means the same."""
+    inherited = vars(nn.Module())
+    return repr({name: _listed(value) for name, value in vars(transform).items() if name not in inherited})
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value

@@ -15,8 +15,9 @@ def output_of(asked: str | None, kind: Format | None) -> tuple[Path | None, Form
     """Where rows go (None: standard output), and in which form."""
     if asked == "-":
         return None, kind or "csv"
-    suffix = Path(asked).suffix[1:].lower() if asked is not None else ""
-    chosen: Format = kind or next((one for one in FORMATS if one == suffix), "csv")
+    suffix = Path(asked).suffix.lower() if asked is not None else ""
+    by_suffix: dict[str, Format] = {f".{one}": one for one in FORMATS}
+    chosen = kind or by_suffix.get(suffix, "csv")
     return Path(asked if asked is not None else f"predictions.{chosen}"), chosen
 
 

@@ -39,7 +39,7 @@ def overlay_png(image_CHW: torch.Tensor, heat_HW: torch.Tensor) -> bytes:
     stops = np.linspace(0, 1, len(_HEAT_COLOURS))
     colours = np.array(_HEAT_COLOURS, np.float32)
     heat_HW3 = np.stack([np.interp(heat_HW1[:, :, 0], stops, colours[:, channel]) for channel in range(3)], axis=2)
-    strength_HW1 = 0.75 * np.sqrt(heat_HW1)
+    strength_HW1 = 0.8 * heat_HW1**0.75
     mixed_HW3 = (1 - strength_HW1) * grey_HW1 + strength_HW1 * heat_HW3
     pair = [picture, Image.fromarray(mixed_HW3.round().astype(np.uint8))]
     scale = max(1, math.ceil(MIN_SIDE_PX / min(picture.size)))
