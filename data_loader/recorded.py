@@ -211,10 +211,12 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _settings(transform: v2.Transform) -> str:
-    """In words; a list in the place of a tuple means the same."""
+    """In words; a list means the same as a tuple, and the value of an enum the same as its member."""
     inherited = vars(nn.Module())
     return repr({name: _listed(value) for name, value in vars(transform).items() if name not in inherited})
 
 
 def _listed(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
     return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
