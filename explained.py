@@ -13,6 +13,8 @@ from logger.overlay import overlay_png
 from model.explain import find_layer, grad_cam
 from trained import Trained
 
+CHUNK = 16  # images whose gradients are kept at once; an evaluation's batch may be far larger
+
 
 class Explainer:
     """Grad-CAM overlays of one network.
@@ -37,8 +39,14 @@ class Explainer:
             images_NCHW: as the evaluation transforms give them.
             classes_N: of which class it is asked, for each.
         """
-        heat_NHW = grad_cam(self.model, self.layer, self.to_input(images_NCHW), torch.tensor(classes_N))
-        return [overlay_png(image_CHW, heat_HW) for image_CHW, heat_HW in zip(images_NCHW, heat_NHW, strict=True)]
+        pictures: list[bytes] = []
+        for start in range(0, len(images_NCHW), CHUNK):
+            part_NCHW, classes = images_NCHW[start : start + CHUNK], torch.tensor(classes_N[start : start + CHUNK])
+            heat_NHW = grad_cam(self.model, self.layer, self.to_input(part_NCHW), classes)
+            pictures += [
+                overlay_png(image_CHW, heat_HW) for image_CHW, heat_HW in zip(part_NCHW, heat_NHW, strict=True)
+            ]
+        return pictures
 
     def overlays_of(self, loader: Any, classes: dict[int, int]) -> Iterator[tuple[int, bytes]]:
         """(position, PNG) of images of a loader, one at a time.

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -389,3 +390,35 @@ def test_the_script_says_no_more_than_it_must(checkpoint: Path, shapes_dir: Path
     assert "24 pictures in" in good.stderr
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr.startswith("error: no pictures to look at")
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_ctrl_c_leaves_whole_lines(form: str, checkpoint: Path, shapes_dir: Path, tmp_path: Path) -> None:
+    """Lines come through a pipe as they are made; after the first ones the process is interrupted."""
+    source = next((shapes_dir / "test").rglob("*.png"))
+    for number in range(3000):
+        (tmp_path / f"{number:04}.png").hardlink_to(source)
+    words = [*("-r", str(checkpoint)), *("--out", "-", "--format", form, "--num-workers", "2", str(tmp_path))]
+
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "predict.py"), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as process:
+        begun = process.stdout.readline() + process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, said = process.stdout.read(), process.stderr.read()
+
+    assert process.returncode == 130
+    assert "\ninterrupted\n" in said.decode()
+    text = (begun + rest).decode()
+    if form == "json":
+        found = json.loads(text)
+    else:
+        assert text.endswith("\n")
+        found = list(csv.DictReader(io.StringIO(text)))
+    assert 0 < len(found) < 3000
+    assert [one["path"] for one in found] == [str(tmp_path / f"{number:04}.png") for number in range(len(found))]
+    assert all(0 < float(one["confidence"]) <= 1 for one in found)

@@ -95,7 +95,7 @@ def test_what_a_config_could_not_say_is_not_recorded_and_predict_says_so(odd: An
 
     assert record is not None
     assert "eval_transform" not in record
-    with pytest.raises(CheckpointError, match="does not hold the transforms of its evaluation .*--set"):
+    with pytest.raises(CheckpointError, match=r"does not hold the transforms of its evaluation .*--set"):
         path_of(record)
 
 
@@ -126,13 +126,21 @@ def test_transforms_of_the_config_count_where_none_are_recorded_or_some_are_type
 
 @pytest.mark.parametrize(
     "spec",
-    ["os.system", "subprocess.Popen", {"type": "torch.nn.Module"}, {"type": "Lambda"}, {"type": "__import__"}, 5]
-    + [{"type": "Compose", "args": {"transforms": [{"type": "builtins.eval"}]}}, {"type": "Resize", "args": {"x": 1}}],
+    [
+        5,
+        "os.system",
+        "subprocess.Popen",
+        {"type": "torch.nn.Module"},
+        {"type": "Lambda"},
+        {"type": "__import__"},
+        {"type": "Compose", "args": {"transforms": [{"type": "builtins.eval"}]}},
+        {"type": "Resize", "args": {"x": 1}},
+    ],
 )
 def test_a_strangers_checkpoint_names_nothing_outside_the_menu(spec: Any) -> None:
     record = {"channels": 3, "scaled_decoding": False, "batch_size": 4, "eval_transform": [spec]}
 
-    with pytest.raises(ConfigError, match="the transforms recorded in x.pth"):
+    with pytest.raises(ConfigError, match=r"the transforms recorded in x\.pth"):
         path_of(record)
 
 
