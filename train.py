@@ -42,7 +42,7 @@ from base.base_trainer import BaseTrainer, RunContext, TrainerOptions
 from base.continuation import has_finished, numerics_changes
 from base.workers import training_explained
 from building import Built, build
-from data_loader.recorded import recorded_pixels
+from data_loader.recorded import recorded_input
 from logger.logger import IN_FILE_ONLY, close_log, open_log
 from logger.recorder import Recorder
 from logger.run_dir import RunDir
@@ -192,13 +192,7 @@ def passport(config: ConfigParser, run: RunDir, built: Built) -> dict[str, Any]:
         "config": config.resolved,
         "offered": config.offered_paths,
         "classes": train_loader.classes,
-        "input": {
-            "held_back": train_loader.held_back(),
-            "shape_CHW": list(train_loader.first_image().shape),
-            "mean": None if train_loader.mean is None else list(train_loader.mean),
-            "std": None if train_loader.std is None else list(train_loader.std),
-            "pixels": recorded_pixels(train_loader),
-        },
+        "input": recorded_input(train_loader),
         "data": train_loader.fingerprint(),
         "numerics": numerics(built.devices[0], built.precision.name),
         "keys_version": KEYS_VERSION,

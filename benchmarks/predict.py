@@ -1,8 +1,8 @@
 """What predict.py costs beside a plain loop: `OMP_NUM_THREADS=1 python -m benchmarks.predict`.
 
-Draws photograph-like JPEGs of 500x375 and a VGG with random weights at 224 px. Both ways decode with the same function and
-transforms and run the same network on the same batches; predict's also lists, ranks and writes. They take turns, and the
-ratios of pairs count.
+Draws photograph-like JPEGs of 500x375 and a VGG with random weights at 224 px. Both ways decode with the same function
+and transforms and run the same network on the same batches; predict's also ranks and writes. They take turns, and
+the ratios of pairs count.
 """
 
 import argparse
@@ -56,7 +56,12 @@ def checkpoint_in(folder: Path) -> Path:
     about = {"shape_CHW": [3, SIZE_PX, SIZE_PX], "mean": [0.5], "std": [0.25], "pixels": pixels}
     monitor = {"name": None, "higher_is_better": False, "best": None, "best_epoch": None, "bad_epochs": 0}
     state = {"config": parser.resolved, "offered": parser.offered_paths, "classes": ["a", "b"], "input": about}
-    state |= {"run": {"name": "bench", "run_id": "1"}, "model": parser.init_model().state_dict(), "monitor": monitor}
+    state |= {
+        "run": {"name": "bench", "run_id": "1"},
+        "model": parser.init_model().state_dict(),
+        "monitor": monitor,
+        "numerics": {},
+    }
     save_checkpoint(folder / "model.pth", state | {"epochs_done": 0, "steps_done": 0})
     return folder / "model.pth"
 
@@ -72,7 +77,7 @@ def plain_s(trained: Trained, pixels: PixelPath, paths: list[str], num_workers: 
 
 
 def predict_s(config: ConfigParser, out: Path) -> float:
-    """Seconds of predict's work, from the list of files to the last row; the network is opened before."""
+    """Seconds of predict's work, from the first file to the last row; the network is opened before."""
     work = predict.prepare(config)
     started_s = time.perf_counter()
     with out.open("wb") as file:
@@ -87,13 +92,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=160)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):
         folder = Path(name)
         draw_photographs(folder, args.images, (500, 375), ".jpg")
         model = checkpoint_in(folder)
         paths = sorted(str(path) for path in folder.rglob("*.jpg"))
-        for num_workers in (0, 2):
+        for num_workers in args.workers:
             words = ["-r", str(model), str(folder), "--num-workers", str(num_workers)]
             config = ConfigParser.from_args(predict.read_words(words), training=False)
             pixels = pixel_path(

@@ -73,6 +73,21 @@ class PixelPath:
     shape_CHW: tuple[int, int, int]
 
 
+def recorded_input(loader: BaseDataLoader) -> dict[str, Any]:
+    """What a checkpoint says of the network's input, and of how pictures become such.
+
+    Args:
+        loader: of the training images.
+    """
+    return {
+        "held_back": loader.held_back(),
+        "shape_CHW": list(loader.first_image().shape),
+        "mean": None if loader.mean is None else list(loader.mean),
+        "std": None if loader.std is None else list(loader.std),
+        "pixels": recorded_pixels(loader),
+    }
+
+
 def recorded_pixels(loader: BaseDataLoader) -> dict[str, Any] | None:
     """Plain data from which `pixel_path` makes the same path again; None for a loader that reads in its own way.
 
