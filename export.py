@@ -60,19 +60,19 @@ from typing import Any, Literal
 
 import torch
 
-from check_images import CheckImages, check_images
 from data_loader.standalone import Preprocessing, evaluation_steps
 from logger.logger import close_log, open_log
 from logger.summary import aligned, shown, versions
 from model.pretrained import load_weights
 from parse_config import ConfigParser
-from trained import Trained, checkpoint_of, open_trained
 from trainer.shipped import Answers, Shipped, compare
 from utils.durable_file import replace_file
 from utils.graph_file import OPSET, json_text, onnx_answers, onnx_bytes, program_answers, program_bytes, traced
 from utils.network_input import network_input, temperature_of
 from utils.safetensors_file import safetensors_bytes, safetensors_parts
 from utils.weights_file import is_state_dict
+from wiring.check_images import CheckImages, check_images
+from wiring.trained import Trained, checkpoint_of, open_trained
 
 
 def main(words: Sequence[str] | None = None, command: Command | None = None) -> Path:

@@ -56,7 +56,6 @@ from base.base_data_loader import BaseDataLoader
 from data_loader.decode import decode_image
 from data_loader.listed import Listing, list_files, open_listed
 from data_loader.recorded import KEY, pixel_path
-from explained import Explainer
 from logger.logger import close_log, open_log
 from logger.outputs import opened, output_of, require_room, write
 from logger.overlay import TILE_PX, Tile, sheet_png
@@ -64,11 +63,12 @@ from logger.predicted import KINDS, Rows, Said, ranked
 from logger.progress import Progress
 from logger.summary import aligned, shown
 from parse_config import ConfigParser
-from trained import Trained, checkpoint_of, open_trained
 from trainer.inference import Answer, answers
 from trainer.views import Kind
 from utils.device import describe
 from utils.errors import EXIT_FAILED
+from wiring.explained import Explainer
+from wiring.trained import Trained, checkpoint_of, open_trained
 
 NUM_TILES, NUM_NAMED, MAX_NAME = 48, 20, 60
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # in names on the screen

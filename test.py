@@ -46,11 +46,11 @@ from logger.scores import score
 from logger.summary import aligned, shown
 from logger.tables import screen
 from parse_config import ConfigParser
-from temperature import Fitted, calibrate, error_of, judgement_of, open_validation_part
-from trained import Trained, checkpoint_of, open_trained
 from trainer.evaluate import evaluate
 from utils.device import describe
 from utils.errors import some
+from wiring.temperature import Fitted, calibrate, error_of, judgement_of, open_validation_part
+from wiring.trained import Trained, checkpoint_of, open_trained
 
 
 def main(words: Sequence[str] | None = None, command: Command | None = None) -> dict[str, float]:

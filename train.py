@@ -41,7 +41,6 @@ from typing import Any
 from base.base_trainer import BaseTrainer, RunContext, TrainerOptions
 from base.continuation import has_finished, numerics_changes
 from base.workers import training_explained
-from building import Built, build
 from data_loader.recorded import recorded_input
 from logger.logger import IN_FILE_ONLY, close_log, open_log
 from logger.recorder import Recorder
@@ -54,6 +53,7 @@ from trainer.trial import try_run
 from utils.cache_folder import clear
 from utils.device import numerics
 from utils.seed import KEYS_VERSION
+from wiring.building import Built, build
 
 
 def main(

@@ -22,8 +22,8 @@ from data_loader.decode import decode_image
 from data_loader.recorded import PixelPath, pixel_path
 from data_loader.transforms import compose
 from parse_config import ConfigParser
-from trained import Trained, open_trained
 from utils.checkpoint import save_checkpoint
+from wiring.trained import Trained, open_trained
 
 SIZE_PX, BATCH_SIZE = 224, 16
 LAYERS = [16, "M", 32, "M", 64, "M", 128, "M"]

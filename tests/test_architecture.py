@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "model": {"base", "logger", "utils"},
     "trainer": {"base", "logger", "utils"},
     "parse_config": {"base", "data_loader", "logger", "model", "trainer", "utils"},
+    "wiring": {"base", "data_loader", "logger", "model", "parse_config", "trainer", "utils"},
 }
 FOLDERS = [name for name in MAY_IMPORT if name != "parse_config"]
 HIDDEN_OR_DATA = {"data", "saved", "docs", "configs", "tests"}

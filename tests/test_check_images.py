@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from check_images import check_images, real_images
 from parse_config import ConfigParser
 from utils.command_line import Parser
 from utils.errors import ConfigError, DataError
 from utils.network_input import NetworkInput
+from wiring.check_images import check_images, real_images
 
 SMALL = NetworkInput((3, 16, 16), [0.5], [0.2])
 

@@ -8,7 +8,6 @@ from types import MappingProxyType
 import pytest
 import torch
 
-import building
 import train
 from model.vgg import VGG
 from tools import replay
@@ -17,6 +16,7 @@ from trainer.trainer import Trainer
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import ConfigError, TrainingError
 from utils.stop import RunStopped
+from wiring import building
 
 SMALL_VGG = {"layers": [8, "M", 8, "M"], "classifier_width": 16, "pool_size": 2, "dropout": 0.4}
 
@@ -262,7 +262,7 @@ def test_a_step_in_pieces_is_replayed_to_the_last_digit(run, monkeypatch):
 
 def test_where_not_one_image_fits_the_run_ends_in_a_line(run, monkeypatch):
     memory_for(0, monkeypatch, ("training",))
-    monkeypatch.setattr("building.check_batch_of_one", lambda *args: None)
+    monkeypatch.setattr("wiring.building.check_batch_of_one", lambda *args: None)
 
     with pytest.raises(
         TrainingError, match=r"^out of memory with batches of 10 images: CUDA out of memory\. A smaller"

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 import train
-from explained import CHUNK, Explainer
 from parse_config import ConfigParser
-from trained import open_trained
 from utils.command_line import Parser
+from wiring.explained import CHUNK, Explainer
+from wiring.trained import open_trained
 
 
 def test_positions_of_a_loader_and_images_in_hand_give_the_same(

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import train
-from temperature import fit_temperature
 from tests.test_test import judge  # noqa: F401  a fixture
 from utils.checkpoint import load_checkpoint
 from utils.errors import CheckpointError, DataError
+from wiring.temperature import fit_temperature
 
 
 def case(seed: int, num_classes: int, warmth: float, num_images: int = 400) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,6 @@
 The file brings network, weights, class names and preprocessing; the images come from whoever asks.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from trainer.views import Kind, seen
 from utils.device import choose_devices
 from utils.errors import CheckpointError, ConfigError
 from utils.hardware import Precision, choose_precision, use_fast_kernels
+from utils.network_input import temperature_of
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,6 @@ class Trained:
     notes: list[str]
 
     @property
-    def temperature(self) -> float:
-        """By which scores are divided before they become probabilities; 1 where none was fitted (calibrate.py)."""
-        return float(self.checkpoint.get("temperature", 1.0))
-
-    @property
     def classes(self) -> list[str]:
         """Names in the order of the network's scores."""
         return self.checkpoint["classes"]
@@ -60,10 +55,7 @@ class Trained:
         Raises:
             CheckpointError: it holds something else than a number above 0.
         """
-        found = self.checkpoint.get("temperature", 1.0)
-        if type(found) not in (int, float) or not 0 < found < math.inf:
-            raise CheckpointError(f"{self.config.resume}: its temperature is {found!r:.40}, expecting a number above 0")
-        return float(found)
+        return temperature_of(self.checkpoint)
 
     def network(self, views: Kind | None = None) -> nn.Module:
         """Gives logits_NK of normalised images_NCHW, as validation computed them.

@@ -11,7 +11,7 @@ import torch
 
 from logger.overlay import overlay_png
 from model.explain import find_layer, grad_cam
-from trained import Trained
+from wiring.trained import Trained
 
 CHUNK = 16  # images whose gradients are kept at once; an evaluation's batch may be far larger
 

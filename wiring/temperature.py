@@ -18,9 +18,9 @@ from logger.calibration import Calibration
 from logger.judgement import Judgement
 from logger.predictions import Predictions
 from parse_config import ConfigParser
-from trained import Trained
 from utils.checkpoint import save_checkpoint
 from utils.errors import DataError
+from wiring.trained import Trained
 
 LOWEST, HIGHEST = 0.02, 50.0
 SUFFIX = "-calibrated"
