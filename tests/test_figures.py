@@ -15,7 +15,7 @@ from logger.figures import (
     predictions_figure,
 )
 
-AWKWARD = ["$\\alpha$", "<script>", "고양이", 'a/"b",c', "new\nline", "\U000e0001", "x" * 200, "ok"]
+AWKWARD = ["$\\alpha$", "<script>", "고양이", 'a/"b",c', "new\nline", "\U00012000", "x" * 200, "ok"]
 
 
 def drawn(figure):
