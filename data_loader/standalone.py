@@ -27,11 +27,13 @@ def evaluation_steps(pixels: Mapping[str, Any], data_loader: Mapping[str, Any]) 
     """What validation did to each picture, as a config says it; None where a loader of one's own decides.
 
     Args:
-        pixels: entry "input" of the checkpoint, which may hold the list itself as "eval_transform".
-        data_loader: section of the config.
+        pixels: entry "input" of the checkpoint, which holds what recorded.py made of the loader's own list.
+        data_loader: section of the config, whose list comes first: it may have been changed for this command.
     """
-    args = data_loader.get("args") or {}
-    steps = pixels.get("eval_transform", args.get("eval_transform"))
+    args, recorded = data_loader.get("args") or {}, pixels.get("pixels")
+    steps = args.get("eval_transform")
+    if steps is None and isinstance(recorded, dict):
+        steps = recorded.get("eval_transform")
     if steps is not None:
         return _flat(steps)
     if data_loader["type"] in _RESIZING:
@@ -239,6 +241,8 @@ def _is_plain_bilinear(args: Mapping[str, Any]) -> bool:
 def _in_words(step: Spec) -> str:
     name, args = step["type"], step["args"]
     size = args.get("size")
+    if isinstance(size, list | tuple) and len({*map(str, size)}) == 1 and (len(size) == 1 or name == "CenterCrop"):
+        size = size[0]
     if name == "Resize" and isinstance(size, int):
         return f"the shorter side resized to {size} px"
     if name == "CenterCrop" and isinstance(size, int):

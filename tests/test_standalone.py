@@ -213,10 +213,12 @@ def test_the_default_steps_are_those_that_loaders_build() -> None:
     assert built[0].size == [steps[0]["args"]["size"]]
 
 
-def test_what_the_checkpoint_holds_comes_before_the_config() -> None:
-    recorded = {"eval_transform": [{"type": "CenterCrop", "args": {"size": 9}}]}
+def test_what_the_checkpoint_records_speaks_where_the_config_is_silent() -> None:
+    steps, other = ([{"type": "CenterCrop", "args": {"size": side}}] for side in (9, 5))
+    recorded = {"pixels": {"eval_transform": steps}}
 
-    assert evaluation_steps(recorded, {"type": "ShapesDataLoader"}) == recorded["eval_transform"]
+    assert evaluation_steps(recorded, {"type": "ImageFolderDataLoader"}) == steps
+    assert evaluation_steps(recorded, {"type": "ImageFolderDataLoader", "args": {"eval_transform": other}}) == other
 
 
 NESTED = ["Grayscale"]
@@ -227,7 +229,7 @@ for _ in range(30):
 @pytest.mark.parametrize("recorded", [5, "Resize", [5], [{"args": {}}], [{"type": "Resize", "args": 5}], NESTED])
 def test_a_strangers_list_of_transforms_is_refused(recorded) -> None:
     with pytest.raises(DataError, match="eval_transform"):
-        evaluation_steps({"eval_transform": recorded}, {"type": "ShapesDataLoader"})
+        evaluation_steps({"pixels": {"eval_transform": recorded}}, {"type": "ShapesDataLoader"})
 
 
 def test_the_metadata_says_it_in_words_and_as_data() -> None:
