@@ -22,6 +22,7 @@ def read_words(words: Sequence[str] | None = None) -> Command:
         action="store_true",
         help="fit a temperature on the validation part, keep it in a copy of the checkpoint, and test that",
     )
+    parser.add_argument("--explain", action="store_true", help="in the report, where the network looked (Grad-CAM)")
     parser.add_argument("--strict", action="store_true", help="fail where an image cannot be read")
     command = parser.read(SHORT_FLAGS, words)
     if command.args.is_auto:
@@ -34,6 +35,9 @@ if __name__ == "__main__":
     with exit_on_user_error():
         COMMAND = read_words()  # here, because torch takes seconds to import, and --help need not wait for it
 
+import json
+import shlex
+import time
 
 from base.base_data_loader import BaseDataLoader
 from data_loader.parts import ImageDataLoader
@@ -49,7 +53,9 @@ from parse_config import ConfigParser
 from trainer.evaluate import evaluate
 from utils.device import describe
 from utils.errors import some
-from wiring.temperature import Fitted, calibrate, error_of, judgement_of, open_validation_part
+from wiring.explained import Explainer
+from wiring.judged import PAGE, facts_of_training, judgement_of, overlays_of, speed_of, write_page
+from wiring.temperature import Fitted, calibrate, error_of, open_validation_part
 from wiring.trained import Trained, checkpoint_of, open_trained
 
 
@@ -72,6 +78,7 @@ def judge(config: ConfigParser) -> dict[str, float]:
     criterion.to(trained.devices[0])
     metrics.to(trained.devices[0])
     network, to_input = trained.network(), trained.to_input()
+    explainer = Explainer(trained, loader.first_image().shape) if config.args.explain else None
 
     file = Path(config.resume or "")
     out = output_folder(config.args.out, file, RunDir(config.trainer_options.save_dir, **checkpoint["run"]))
@@ -93,8 +100,9 @@ def judge(config: ConfigParser) -> dict[str, float]:
                 lambda found: evaluate(network, held_back, criterion, metrics, to_input=to_input, observer=found.add),
             )
             trained, file = fitted.trained, fitted.file
-        predictions = Predictions(loader.classes)
+        predictions, started_s = Predictions(loader.classes), time.perf_counter()
         result = evaluate(network, loader, criterion, metrics, to_input=to_input, observer=predictions.add)
+        took_s = time.perf_counter() - started_s
         require_all_read(loader, is_strict=config.args.strict)
         judgement = judgement_of(predictions, loader, trained.temperature)
         scores = score(judgement, config["seed"])
@@ -111,12 +119,30 @@ def judge(config: ConfigParser) -> dict[str, float]:
         if loader.num_skipped:
             log.info(f"note: {loader.num_skipped} images could not be read and are not counted")
         log.info(f"\n{screen(judgement, scores, result.scores)}\n")
-        for warning in result.warnings():
+        warnings = result.warnings()
+        for warning in warnings:
             log.warning(f"warning: {warning}")
-        log.info(f"written to {shown(out)}: {', '.join(NAMES)}")
+        write_page(
+            out,
+            trained.checkpoint,
+            facts_of_training(trained.checkpoint, trained.model) | rows,
+            (judgement, scores),
+            warnings=warnings,
+            commands=commands_of(config, file),
+            speed=speed_of(checkpoint["history"], test=f"{result.num_images / took_s:.0f} images/s"),
+            overlays=overlays_of(judgement, loader, explainer) if explainer is not None else {},
+        )
+        log.info(f"written to {shown(out)}: {', '.join((*NAMES, PAGE))}")
         return {**{one.name: one.value for one in scores.overall}, "accuracy": facts["accuracy"], **result.scores}
     finally:
         close_log()
+
+
+def commands_of(config: ConfigParser, file: Path) -> list[str]:
+    """That train and test the same anew, as a person would type them."""
+    changed = [shlex.quote(f"{path}={json.dumps(new, ensure_ascii=False)}") for path, _, new in config.changes]
+    train = f"python train.py -c {shlex.quote(shown(file.resolve().with_name('config.json')))}"
+    return [train, " ".join([f"python test.py -r {shlex.quote(shown(file))}", *changed])]
 
 
 def notes_on_classes(judgement: Judgement, scores: Scores) -> list[str]:
@@ -220,7 +246,7 @@ def output_folder(asked: Path | None, checkpoint: Path, run: RunDir) -> Path:
         out = file.with_name(f"{file.stem}-test")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in NAMES:  # found out now, and not after the evaluation
+        for name in (*NAMES, PAGE):  # found out now, and not after the evaluation
             (out / name).open("ab").close()
     except OSError as error:
         raise OutputError(f"{out}: cannot write ({error.strerror})") from None

@@ -54,6 +54,7 @@ from utils.cache_folder import clear
 from utils.device import numerics
 from utils.seed import KEYS_VERSION
 from wiring.building import Built, build
+from wiring.judged import report_on_run
 
 
 def main(
@@ -140,8 +141,13 @@ def train(config: ConfigParser, built: Built, run: RunDir, stop: StopRequest, en
     history, best_epoch = trainer.recorder.history, trainer.monitor.best_epoch
     rows = history.last_row(best_epoch), history.rows()[0]
     log.info(last_lines(run, trainer.monitor, *rows, trainer.judged_again))
-    for warning in trainer.closing_warnings():
+    warnings = trainer.closing_warnings()
+    for warning in warnings:
         log.warning(f"warning: {warning}")
+    try:
+        report_on_run(trainer, run, built.facts, warnings)
+    except OutputError as error:  # the run itself is done, and saved
+        log.warning(f"warning: {error}")
     return trainer
 
 

@@ -34,6 +34,19 @@ def overlay_png(image_CHW: torch.Tensor, heat_HW: torch.Tensor) -> bytes:
         heat_HW: 0 to 1.
     """
     picture = _picture(image_CHW)
+    pair = [_enlarged(picture), _enlarged(_heated(picture, heat_HW))]
+    canvas = Image.new("RGB", (2 * pair[0].width + GAP_PX, pair[0].height), "white")
+    for number, one in enumerate(pair):
+        canvas.paste(one, (number * (one.width + GAP_PX), 0))
+    return _png(canvas)
+
+
+def heat_png(image_CHW: torch.Tensor, heat_HW: torch.Tensor) -> bytes:
+    """The image with heat laid over it, alone; see `overlay_png`."""
+    return _png(_enlarged(_heated(_picture(image_CHW), heat_HW)))
+
+
+def _heated(picture: Image.Image, heat_HW: torch.Tensor) -> Image.Image:
     grey_HW1 = np.asarray(picture.convert("L"), np.float32)[:, :, None]
     heat_HW1 = heat_HW.detach().cpu().clamp(0, 1).numpy()[:, :, None]
     stops = np.linspace(0, 1, len(_HEAT_COLOURS))
@@ -41,16 +54,19 @@ def overlay_png(image_CHW: torch.Tensor, heat_HW: torch.Tensor) -> bytes:
     heat_HW3 = np.stack([np.interp(heat_HW1[:, :, 0], stops, colours[:, channel]) for channel in range(3)], axis=2)
     strength_HW1 = 0.8 * heat_HW1**0.75
     mixed_HW3 = (1 - strength_HW1) * grey_HW1 + strength_HW1 * heat_HW3
-    pair = [picture, Image.fromarray(mixed_HW3.round().astype(np.uint8))]
+    return Image.fromarray(mixed_HW3.round().astype(np.uint8))
+
+
+def _enlarged(picture: Image.Image) -> Image.Image:
+    """Small ones by whole numbers, so that their pixels stay squares; large ones smaller."""
     scale = max(1, math.ceil(MIN_SIDE_PX / min(picture.size)))
-    size = picture.width * scale, picture.height * scale
+    size = (picture.width * scale, picture.height * scale)
     if max(size) > MAX_SIDE_PX:
-        size = tuple(max(1, round(side * MAX_SIDE_PX / max(size))) for side in size)  # type: ignore[assignment]
-    shown = [one.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS) for one in pair]
-    canvas = Image.new("RGB", (2 * size[0] + GAP_PX, size[1]), "white")
-    for number, one in enumerate(shown):
-        canvas.paste(one, (number * (size[0] + GAP_PX), 0))
-    return _png(canvas)
+        size = (
+            max(1, round(size[0] * MAX_SIDE_PX / max(size))),
+            max(1, round(size[1] * MAX_SIDE_PX / max(size))),
+        )
+    return picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
 
 
 def sheet_png(tiles: Sequence[Tile], heading: str) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import logger.recorder
+import train
 from utils import cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,11 +43,12 @@ def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(autouse=True)
 def _no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take most of the time of so short runs; tests marked `draws` have them."""
+    """Pictures and reports take most of the time of so short runs; tests marked `draws` have them."""
     if request.node.get_closest_marker("draws") is None:
         monkeypatch.setattr(logger.recorder, "draw_results", lambda frame, path, best_epoch: path.touch())
         for name in ("draw_grid", "draw_confusion"):
             monkeypatch.setattr(logger.recorder, name, lambda *what: np.zeros((1, 1, 3), np.uint8))
+        monkeypatch.setattr(train, "report_on_run", lambda *what: None)
 
 
 @pytest.fixture

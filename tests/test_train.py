@@ -28,7 +28,7 @@ def test_a_run_leaves_what_it_promises(small_config: Config, config_file: Config
     models = {path.name for path in trained.models_dir.iterdir()}
     assert models >= {"config.json", "class_index.json", "best.pth", "last.pth", "checkpoint-epoch3.pth"}
     log = {path.name for path in trained.recorder.run.log.iterdir()}
-    assert log >= {"info.log", "results.csv", "results.png", "train", "valid"}
+    assert log >= {"info.log", "results.csv", "results.png", "report.html", "train", "valid"}
     assert (trained.recorder.run.log / "results.png").read_bytes().startswith(b"\x89PNG")
     names = json.loads((trained.models_dir / "class_index.json").read_text())
     assert list(names) == ["0", "1", "2"]

@@ -13,6 +13,7 @@ import torch
 from base.base_trainer import BaseTrainer, Learner, RunContext, TrainerOptions
 from base.scores import score_names
 from logger.pictures import MAX_IMAGES
+from logger.predictions import Predictions
 from logger.progress import Progress
 from logger.recorder import EpochRecord
 from trainer.advice import Waiting, advice_on
@@ -73,6 +74,7 @@ class Trainer(BaseTrainer):
             part.to(self.device)
         self.last_evaluation: Evaluation | None = None
         self.closing_remarks: list[str] = []
+        self.said_at_last: Predictions | None = None  # what the best checkpoint says of the validation images
         self.batches_done = self.batches_before = 0  # of the running epoch; before: in another process
         self.batches_to_skip = 0  # of the epoch that is continued
         self.train_loss = MeanLoss(self.device)
@@ -241,14 +243,20 @@ class Trainer(BaseTrainer):
         if epoch is None or not path.exists():
             epoch, path = self.epochs_done, self.checkpoints.last
         model, row = self.stateful()["model"], self.recorder.history.last_row(epoch)
-        again = judged_again(path, model, lambda: self._evaluated(self._end_if_asked), row, self.device)
+        said = Predictions(self.train_loader.classes)
+
+        def observe(logits_NK: torch.Tensor, targets_N: torch.Tensor) -> None:
+            self._end_if_asked()
+            said.add(logits_NK, targets_N)
+
+        again = judged_again(path, model, lambda: self._evaluated(observe), row, self.device)
         self.closing_remarks = again.remarks
         if again.evaluation is not None:
-            self.last_evaluation = again.evaluation
+            self.last_evaluation, self.said_at_last = again.evaluation, said
             self.recorder.last_validation(again.evaluation, self.train_loader.classes)
         return again.words
 
-    def _end_if_asked(self, logits_NK: torch.Tensor, targets_N: torch.Tensor) -> None:
+    def _end_if_asked(self) -> None:
         if self.stop.reason is not None:
             raise RunStopped(self.stop.reason)
 

@@ -1,7 +1,6 @@
 """What a trained network looked at, as PNG bytes: predict.py and the report of a test ask here.
 
-`overlays` is for images that one has in hand, `overlays_of` for positions in a loader, such as those of the worst
-mistakes.
+`overlays` is for images that one has in hand, `heat_of` for positions in a loader, such as those of the worst mistakes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +8,7 @@ from typing import Any
 
 import torch
 
-from logger.overlay import overlay_png
+from logger.overlay import heat_png, overlay_png
 from model.explain import find_layer, grad_cam
 from wiring.trained import Trained
 
@@ -39,17 +38,16 @@ class Explainer:
             images_NCHW: as the evaluation transforms give them.
             classes_N: of which class it is asked, for each.
         """
-        pictures: list[bytes] = []
-        for start in range(0, len(images_NCHW), CHUNK):
-            part_NCHW, classes = images_NCHW[start : start + CHUNK], torch.tensor(classes_N[start : start + CHUNK])
-            heat_NHW = grad_cam(self.model, self.layer, self.to_input(part_NCHW), classes)
-            pictures += [
-                overlay_png(image_CHW, heat_HW) for image_CHW, heat_HW in zip(part_NCHW, heat_NHW, strict=True)
-            ]
-        return pictures
+        heat_NHW = self._heat(images_NCHW, classes_N)
+        return [overlay_png(image_CHW, heat_HW) for image_CHW, heat_HW in zip(images_NCHW, heat_NHW, strict=True)]
 
-    def overlays_of(self, loader: Any, classes: dict[int, int]) -> Iterator[tuple[int, bytes]]:
-        """(position, PNG) of images of a loader, one at a time.
+    def _heat(self, images_NCHW: torch.Tensor, classes_N: Sequence[int]) -> torch.Tensor:
+        classes = torch.tensor(classes_N)
+        parts = zip(images_NCHW.split(CHUNK), classes.split(CHUNK), strict=True)
+        return torch.cat([grad_cam(self.model, self.layer, self.to_input(images), asked) for images, asked in parts])
+
+    def heat_of(self, loader: Any, classes: dict[int, int]) -> Iterator[tuple[int, bytes]]:
+        """(position, PNG of the image under its heat) of images of a loader, one at a time.
 
         Args:
             loader: of evaluation.
@@ -60,4 +58,4 @@ class Explainer:
         """
         for position, index in classes.items():
             image_CHW = loader.dataset.dataset[int(loader.indices[position])][0]
-            yield position, self.overlays(image_CHW[None], [index])[0]
+            yield position, heat_png(image_CHW, self._heat(image_CHW[None], [index])[0])

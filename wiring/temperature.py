@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 
 from base.base_data_loader import BaseDataLoader
-from base.sample_pixels import pixels_of
 from logger.calibration import Calibration
 from logger.judgement import Judgement
 from logger.predictions import Predictions
 from parse_config import ConfigParser
 from utils.checkpoint import save_checkpoint
 from utils.errors import DataError
+from wiring.judged import judgement_of
 from wiring.trained import Trained
 
 LOWEST, HIGHEST = 0.02, 50.0
@@ -92,16 +92,6 @@ def calibrate(trained: Trained, file: Path, loader: BaseDataLoader, show: Callab
     save_checkpoint(copy, checkpoint)
     names = frozenset(before.name_of(position) for position in range(len(before)))
     return Fitted(replace(trained, checkpoint=checkpoint), copy, len(before), error_of(before), error_of(after), names)
-
-
-def judgement_of(predictions: Predictions, loader: BaseDataLoader, temperature: float) -> Judgement:
-    """What was said of the images of a loader that could be read."""
-    positions = loader.positions_read
-    return predictions.judgement(
-        lambda number: loader.sample_name(positions[number]),
-        lambda number: pixels_of(loader, positions[number]),
-        temperature=temperature,
-    )
 
 
 def error_of(judgement: Judgement) -> float:

@@ -74,11 +74,8 @@ def worst(judgement: Judgement, count: int) -> list[int]:
 
     Where it made none, those of the right answers that it was least sure of.
     """
-    confidence_N = judgement.confidence_N
-    wrong = np.flatnonzero(judgement.true_N != judgement.predicted_N)
-    if len(wrong):
-        return [int(at) for at in wrong[np.argsort(-confidence_N[wrong], kind="stable")[:count]]]
-    return [int(at) for at in np.argsort(confidence_N, kind="stable")[:count]]
+    mistakes = judgement.most_confident_mistakes(count)
+    return [int(at) for at in mistakes] or np.argsort(judgement.confidence_N, kind="stable")[:count].tolist()
 
 
 def in_turns(cells: list[Behind], each: int) -> Iterator[int]:
