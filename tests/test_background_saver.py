@@ -167,6 +167,15 @@ def test_ctrl_c_within_training_leaves_a_save_some_time_and_then_gives_it_up(sav
     assert gate.seen == []
 
 
+@pytest.fixture
+def _ctrl_c_interrupts():
+    """Also where whoever started the tests left that signal ignored, as shells do behind `&`."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
 def test_ctrl_c_while_a_save_is_awaited_gives_it_up_at_once_and_leaves_the_one_before(tmp_path, monkeypatch):
     checkpoints, saver, save = Checkpoints(tmp_path), BackgroundSaver(), torch.save
     checkpoints.save(tiny_state(1.0))
