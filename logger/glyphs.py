@@ -1,24 +1,21 @@
-"""Text that can be drawn: class names in any script, in a font that has it, without a word from matplotlib."""
+"""Which font of this machine has a letter, so that text in any script is drawn without a word from matplotlib."""
 
 import functools
-import unicodedata
 
 BASE = "DejaVu Sans"  # comes with matplotlib
+# Fonts with Korean, Chinese or Japanese letters, as they are called on Linux, macOS and Windows: asked first, because a
+# machine may have hundreds of fonts.
+_USUAL = (
+    "Noto Sans CJK KR",
+    "Noto Sans CJK JP",
+    "Noto Sans KR",
+    "NanumGothic",
+    "NanumBarunGothic",
+    "Apple SD Gothic Neo",
+    "AppleGothic",
+    "Malgun Gothic",
+)
 _NO_LETTERS = ("Last Resort", "STIX", "cm", "DejaVu Math")  # formulas, and boxes in place of letters
-
-
-def shortened(text: str, width: int) -> str:
-    """At most so many columns, of which letters as wide as those of Chinese and Korean take two."""
-    columns = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text]
-    if sum(columns) <= width:
-        return text
-    kept, used = "", 1
-    for letter, columns_of_it in zip(text, columns, strict=True):
-        used += columns_of_it
-        if used > width:
-            break
-        kept += letter
-    return kept + "…"
 
 
 def drawable(text: str) -> str:
@@ -29,6 +26,16 @@ def drawable(text: str) -> str:
 def families(text: str) -> list[str]:
     """The fonts that a drawable text needs, for matplotlib's `fontfamily`, which takes the first that has a letter."""
     return list(dict.fromkeys([BASE, *(family_of(letter) or BASE for letter in text)]))
+
+
+def font_file(text: str) -> str:
+    """The file of the font that has the most letters of a text, for what draws with one font alone."""
+    from matplotlib.font_manager import FontProperties, findfont
+
+    def num_letters(family: str) -> int:
+        return sum(ord(letter) in _letters_of(family) for letter in text)
+
+    return str(findfont(FontProperties(family=max(families(text), key=num_letters))))
 
 
 @functools.cache
@@ -44,9 +51,10 @@ def _families_here() -> list[str]:
     """Those with upright letters of usual weight, the most usual first: the others of its kind lie beside them."""
     from matplotlib.font_manager import fontManager
 
-    usual = {entry.name for entry in fontManager.ttflist if entry.style == "normal" and entry.weight in (400, "normal")}
-    others = sorted(name for name in usual if not name.startswith((*_NO_LETTERS, BASE)))
-    return [BASE, *sorted(others, key=lambda name: "Sans" not in name)]
+    here = {entry.name for entry in fontManager.ttflist if entry.style == "normal" and entry.weight in (400, "normal")}
+    first = [name for name in _USUAL if name in here]
+    others = sorted(name for name in here.difference(first) if not name.startswith((*_NO_LETTERS, BASE)))
+    return [BASE, *first, *sorted(others, key=lambda name: "Sans" not in name)]
 
 
 @functools.cache

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from utils.text import printable
+
 MIN_SIDE_PX, MAX_SIDE_PX = 224, 512
 TILE_PX, GAP_PX, LINE_PX, FONT_PX = 160, 8, 16, 13
 # Fonts with Korean (and Chinese, Japanese) letters that systems bring; Pillow's own has Latin only.
@@ -111,7 +113,7 @@ def _picture(image_CHW: torch.Tensor) -> Image.Image:
 
 def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width_px: int, fill: str = "black") -> None:
     """One line that ends with dots where it would be wider."""
-    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    text = printable(text)
     font = _font(is_latin=all(ord(letter) < 0x250 for letter in text))
     if draw.textlength(text, font) > width_px:
         while text and draw.textlength(f"{text}...", font) > width_px:

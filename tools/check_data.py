@@ -39,7 +39,8 @@ import time
 from logger.summary import aligned, shown
 from tools.data_facts import list_folders, read_pictures
 from tools.data_findings import Finding, findings_of, summary_of
-from tools.data_report import Report, checked_folder, printable, write_quarantine, write_reports
+from tools.data_report import Report, checked_folder, write_quarantine, write_reports
+from utils.text import printable
 
 NUM_NAMED = 5  # files of one kind on the screen; the reports have more
 

@@ -25,6 +25,7 @@ from tools.data_facts import Listing, Pictures
 from tools.data_findings import Finding
 from utils.durable_file import replace_file
 from utils.errors import DataError, OutputError
+from utils.text import printable
 
 THUMB_PX = 96
 NUM_GROUPS, NUM_IN_GROUP, NUM_FILES, NUM_SAMPLES, NUM_CLASSES = 20, 4, 200, 4, 50  # on the page; JSON has all
@@ -51,11 +52,6 @@ class Report:
     def paths_of(self, group: Iterable[int]) -> list[str]:
         """Of pictures, by their positions."""
         return [self.pictures.paths[int(at)] for at in group]
-
-
-def printable(text: str) -> str:
-    """The text without what could move a cursor, colour a screen, break a line or turn the direction of writing."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def checked_folder(folder: Path, option: str) -> Path:

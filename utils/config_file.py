@@ -8,11 +8,11 @@ import json
 import os
 import re
 import sys
-import unicodedata
 from typing import Any, NamedTuple
 
 from utils.config_tree import KeyPath, dotted, path_of
 from utils.errors import ConfigError
+from utils.text import columns_of, printable
 
 Place = tuple[int, int]
 MAX_BYTES = 1_000_000
@@ -60,8 +60,8 @@ class ConfigDocument(NamedTuple):
         if len(text) > 200:  # a whole file on one line, perhaps
             return where
         # Escape sequences must not reach the terminal, and a pasted no-break space must be seen.
-        shown = "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in text)
-        cells = [1 + (unicodedata.east_asian_width(char) in ("W", "F")) for char in shown]
+        shown = "\t".join(map(printable, text.split("\t")))
+        cells = [columns_of(char) for char in shown]
         indent = "".join("\t" if shown[i] == "\t" else " " * cells[i] for i in range(column - 1))
         marker = "^" * max(1, sum(cells[column - 1 : column - 1 + length]))
         return f"{where}\n{line:>6} | {shown}\n       | {indent}{marker}"

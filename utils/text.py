@@ -32,5 +32,5 @@ def shortened(text: str, max_columns: int) -> str:
 
 
 def printable(text: str) -> str:
-    """The text in one line, without what would move a terminal's cursor or colour it."""
+    """The text without what could move a cursor, colour a screen, break a line or turn the direction of writing."""
     return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
