@@ -1,63 +1,65 @@
-"""Pictures of what a network says: confusion, calibration, a grid of images. Arrays in, a matplotlib Figure out.
+"""Drawn numbers: the confusion of classes, and calibration. Arrays in, a matplotlib Figure out, or its pixels.
 
-Whoever calls saves or shows the figure. Class names are drawn as they are: `$` begins no formula, and a name in letters
-that no font here has becomes its number, as "#3".
+matplotlib takes half a second to import and is imported where it is used; its figures keep no global state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import torch
-from torch.nn import functional as F
 
-from utils.text import columns_of, printable, shortened
+from logger.glyphs import families
+from logger.labels import label_of, remark_on
+from utils.text import columns_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 DPI = 110
 MAX_TICKS = 50  # names beside an axis
 MAX_NUMBERED = 25  # classes up to which cells hold numbers
-_SIDE_PX = 160  # of the pictures in a grid
-_MISSING = "#N is class N, counted from 0: no font here has its letters"
-# Fonts with Korean, Chinese or Japanese letters, as they are called on Linux, macOS and Windows.
-_OTHER_FONTS = (
-    "Noto Sans CJK KR",
-    "Noto Sans CJK JP",
-    "Noto Sans KR",
-    "NanumGothic",
-    "NanumBarunGothic",
-    "Apple SD Gothic Neo",
-    "AppleGothic",
-    "Malgun Gothic",
-    "Unifont",
-)
+_NAME_COLUMNS = 26
 
 
-def confusion_figure(confusion_KK: np.ndarray, classes: Sequence[str], *, normalized: bool = False) -> Figure:
+def rendered(figure: Figure) -> np.ndarray:
+    """The pixels of a figure, uint8 (H, W, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def draw_confusion(confusion_KK: np.ndarray, classes: Sequence[str], title: str) -> np.ndarray:
+    """The pixels of a `confusion_figure` of shares, whose colours mean the same in every epoch."""
+    return rendered(confusion_figure(confusion_KK, classes, normalized=True, title=title))
+
+
+def confusion_figure(
+    confusion_KK: np.ndarray, classes: Sequence[str], *, normalized: bool = False, title: str = ""
+) -> Figure:
     """Draws a confusion matrix: rows are true classes, columns predicted ones.
 
     Args:
         confusion_KK: counts.
         classes: names in the order of their indices.
         normalized: each row as shares of its class; a class without images stays empty.
+        title: above it; without one, how many images are right.
     """
     from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure  # 0.5 s; the object-oriented way keeps no global state
+    from matplotlib.figure import Figure
 
     num_classes = len(classes)
-    labels, fonts = drawable(classes)
     totals_K1 = confusion_KK.sum(1, keepdims=True)
     shares_KK = np.divide(confusion_KK, totals_K1, out=np.full(confusion_KK.shape, np.nan), where=totals_K1 > 0)
     values_KK = shares_KK if normalized else confusion_KK.astype(float)
     # Room in inches: for the names, which may be long, and for cells that hold numbers.
     ticks = np.arange(0, num_classes, -(-num_classes // MAX_TICKS))
-    names_in = min(2.6, 0.35 + 0.075 * max(columns_of(label) for label in labels))
+    chosen = [label_of(classes, int(index), _NAME_COLUMNS) for index in ticks]
+    names_in = min(2.6, 0.35 + 0.075 * max(map(columns_of, chosen)))
     side_in = max(2.6, min(0.5 * num_classes, 7.5)) if num_classes <= MAX_NUMBERED else 7.5
     width, height = names_in + side_in + 1.3, names_in + side_in + 1.1
     figure = Figure(figsize=(width, height), dpi=DPI)
@@ -79,15 +81,14 @@ def confusion_figure(confusion_KK: np.ndarray, classes: Sequence[str], *, normal
     )
     figure.colorbar(image, cax=bar, label="share of the true class" if normalized else "images")
     size = 9 if len(ticks) <= MAX_NUMBERED else 6.5
-    chosen = [labels[index] for index in ticks]
-    axis.set_xticks(ticks, chosen, rotation=90, fontsize=size, fontfamily=fonts, parse_math=False)
-    axis.set_yticks(ticks, chosen, fontsize=size, fontfamily=fonts, parse_math=False)
+    written: dict[str, Any] = {"fontsize": size, "fontfamily": families("".join(chosen)), "parse_math": False}
+    axis.set_xticks(ticks, chosen, rotation=90, **written)
+    axis.set_yticks(ticks, chosen, **written)
     remarks = [f"one name in {ticks[1]} is shown"] if num_classes > len(ticks) else []
-    remarks += [_MISSING] if _are_missing(labels, classes) else []
-    axis.set_xlabel("predicted class" + "".join(f"\n{remark}" for remark in remarks))
+    axis.set_xlabel("\n".join(["predicted class", *remarks, *filter(None, [remark_on(classes)])]))
     axis.set_ylabel("true class")
     total, right = int(confusion_KK.sum()), int(confusion_KK.diagonal().sum())
-    axis.set_title(f"{right:,} of {total:,} images right", fontsize=11)
+    axis.set_title(title or f"{right:,} of {total:,} images right", fontsize=11)
     if num_classes <= MAX_NUMBERED:
         _write_numbers(axis, values_KK, normalized=normalized)
     return figure
@@ -123,7 +124,7 @@ def calibration_figure(calibration: pd.DataFrame, error: float) -> Figure:
         calibration: see `Scores.calibration`.
         error: expected calibration error.
     """
-    from matplotlib.figure import Figure  # 0.5 s; the object-oriented way keeps no global state
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, 5.6), dpi=DPI)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -143,87 +144,3 @@ def calibration_figure(calibration: pd.DataFrame, error: float) -> Figure:
         axis.grid(alpha=0.25)
         axis.set_axisbelow(True)
     return figure
-
-
-def predictions_figure(
-    images: Sequence[torch.Tensor], true: Sequence[int], predicted: Sequence[int], classes: Sequence[str]
-) -> Figure:
-    """Draws a grid of images, each with its prediction; where that is wrong, in red and with the truth.
-
-    Args:
-        images: uint8 (C, H, W) of any size, one channel or three.
-        true, predicted: class indices of each.
-        classes: names in the order of their indices.
-    """
-    from matplotlib.figure import Figure  # 0.5 s; the object-oriented way keeps no global state
-
-    labels, fonts = drawable(classes, max_columns=18)
-    num_columns = min(8, max(4, len(images)))
-    num_rows = -(-len(images) // num_columns)
-    width, height = 1.45 * num_columns, 1.8 * num_rows + 0.35
-    figure = Figure(figsize=(width, height), dpi=DPI)
-    figure.text(
-        0.5,
-        1 - 0.2 / height,
-        "predicted class; where it is wrong, red, and the true class below"
-        + (f"\n{_MISSING}" if _are_missing(labels, classes) else ""),
-        ha="center",
-        va="center",
-        fontsize=10,
-    )
-    grid = figure.subplots(num_rows, num_columns, squeeze=False)
-    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.75 / height, wspace=0.08, hspace=0.36)
-    for axis in grid.flat:
-        axis.set_axis_off()
-    for axis, image_CHW, own, said in zip(grid.flat, images, true, predicted, strict=False):
-        axis.imshow(_small(image_CHW))
-        is_right = own == said
-        text = labels[said] if is_right else f"{labels[said]}\n(true: {labels[own]})"
-        colour = "black" if is_right else "tab:red"
-        axis.set_title(text, fontsize=7.5, color=colour, fontfamily=fonts, parse_math=False, pad=3)
-    return figure
-
-
-def _small(image_CHW: torch.Tensor) -> np.ndarray:
-    """(H, W, 3) no larger than a grid needs; small ones stay as they are."""
-    longest = max(image_CHW.shape[1:])
-    floats = image_CHW.float()
-    if longest > _SIDE_PX:
-        size = [max(1, round(side * _SIDE_PX / longest)) for side in image_CHW.shape[1:]]
-        floats = F.interpolate(floats[None], size, mode="bilinear", antialias=True)[0]
-    channels = floats[:3] if len(floats) >= 3 else floats[:1].expand(3, -1, -1)
-    return channels.permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
-
-
-def drawable(names: Sequence[str], max_columns: int = 26) -> tuple[list[str], list[str]]:
-    """Names as figures can draw them, and the fonts that can: cut where too long, "#3" where letters are missing."""
-    from matplotlib import font_manager, rcParams
-
-    plain = [printable(name) for name in names]
-    families, known = [str(rcParams["font.family"][0])], _letters_of(str(rcParams["font.family"][0]))
-    needed = {ord(sign) for name in plain for sign in name}
-    if not needed <= known:
-        installed = {font.name for font in font_manager.fontManager.ttflist}
-        for family in _OTHER_FONTS:
-            if family in installed and (needed - known) & _letters_of(family):
-                families.append(family)
-                known = known | _letters_of(family)
-    cut = [shortened(name, max_columns) for name in plain]
-    labels = [
-        text if {ord(sign) for sign in name} <= known else f"#{index}"
-        for index, (name, text) in enumerate(zip(plain, cut, strict=True))
-    ]
-    return labels, families
-
-
-def _are_missing(labels: Sequence[str], names: Sequence[str]) -> bool:
-    return any(label == f"#{index}" != name for index, (label, name) in enumerate(zip(labels, names, strict=True)))
-
-
-@cache
-def _letters_of(family: str) -> frozenset[int]:
-    """Code points that a font has."""
-    from matplotlib import font_manager
-    from matplotlib.ft2font import FT2Font
-
-    return frozenset(FT2Font(font_manager.findfont(font_manager.FontProperties(family=[family]))).get_charmap())

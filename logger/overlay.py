@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from logger.glyphs import drawable, font_file
+from logger.pictures import pixels_of
 from utils.text import printable
 
 MIN_SIDE_PX, MAX_SIDE_PX = 224, 512
 TILE_PX, GAP_PX, LINE_PX, FONT_PX = 160, 8, 16, 13
-# Fonts with Korean (and Chinese, Japanese) letters that systems bring; Pillow's own has Latin only.
-_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSansKR-Regular.otf", "NanumGothic.ttf", "malgun.ttf", "AppleSDGothicNeo.ttc")
+_END_OF_LATIN = 0x250  # first code point behind the blocks of Latin letters
 # Corners of matplotlib's "inferno", so that the strongest heat is the brightest also without colours.
 _HEAT_COLOURS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 
@@ -32,7 +33,7 @@ def overlay_png(image_CHW: torch.Tensor, heat_HW: torch.Tensor) -> bytes:
     """The image, and beside it the same with heat laid over it.
 
     Args:
-        image_CHW: grey or RGB, uint8, or floats, which are stretched to the whole range.
+        image_CHW: grey or RGB, see `pixels_of`.
         heat_HW: 0 to 1.
     """
     picture = _picture(image_CHW)
@@ -102,19 +103,15 @@ def sheet_png(tiles: Sequence[Tile], heading: str) -> bytes:
 
 
 def _picture(image_CHW: torch.Tensor) -> Image.Image:
-    """As RGB; of other numbers of channels than 1 and 3 the first is shown."""
-    image_CHW = image_CHW.detach().cpu()
-    if image_CHW.dtype != torch.uint8:
-        low, high = image_CHW.min(), image_CHW.max()
-        image_CHW = ((image_CHW - low) / (high - low).clamp_min(1e-6) * 255).round().to(torch.uint8)
-    shown = image_CHW if len(image_CHW) == 3 else image_CHW[:1].expand(3, -1, -1)
-    return Image.fromarray(np.ascontiguousarray(shown.permute(1, 2, 0).numpy()))
+    return Image.fromarray(pixels_of([image_CHW])[0])
 
 
 def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width_px: int, fill: str = "black") -> None:
     """One line that ends with dots where it would be wider."""
     text = printable(text)
-    font = _font(is_latin=all(ord(letter) < 0x250 for letter in text))
+    if not _is_latin(text):
+        text = drawable(text)
+    font = _loaded(None if _is_latin(text) else font_file(text))
     if draw.textlength(text, font) > width_px:
         while text and draw.textlength(f"{text}...", font) > width_px:
             text = text[:-1]
@@ -122,14 +119,14 @@ def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width_px: 
     draw.text(at, text, fill=fill, font=font)
 
 
+def _is_latin(text: str) -> bool:
+    return all(ord(letter) < _END_OF_LATIN for letter in text)
+
+
 @cache
-def _font(*, is_latin: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    for name in () if is_latin else _FONTS:
-        try:
-            return ImageFont.truetype(name, FONT_PX)  # looks where the system keeps them
-        except OSError:
-            continue
-    return ImageFont.load_default(FONT_PX)
+def _loaded(file: str | None) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """A font's file; without one Pillow's own, which has Latin letters only and is there at once."""
+    return ImageFont.load_default(FONT_PX) if file is None else ImageFont.truetype(file, FONT_PX)
 
 
 def _png(canvas: Image.Image) -> bytes:

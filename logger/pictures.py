@@ -25,16 +25,17 @@ def pixels_of(images: Iterable[torch.Tensor]) -> list[np.ndarray]:
 
     uint8 stays as it is. Floats are taken for [0, 1], and where they leave that are stretched, all of them alike.
     """
-    shown = [image.detach().cpu() for image in images]
+    shown = [image.detach().cpu() if image.dtype == torch.uint8 else image.detach().cpu().float() for image in images]
     floats = [image for image in shown if image.dtype != torch.uint8]
-    low, high = (min(float(one.min()) for one in floats), max(float(one.max()) for one in floats)) if floats else (0, 1)
-    if low >= 0 and high <= 1:
-        low, high = 0, 1
+    low, high = 0.0, 1.0
+    if any(float(image.min()) < 0 or float(image.max()) > 1 for image in floats):
+        low, high = min(float(image.min()) for image in floats), max(float(image.max()) for image in floats)
     pixels = []
     for image in shown:
-        three = image if len(image) == 3 else image[:1].expand(3, -1, -1)
-        if three.dtype != torch.uint8:
-            three = (255 * (three.float() - low) / max(high - low, 1e-12)).round().to(torch.uint8)
+        levels = image
+        if image.dtype != torch.uint8:
+            levels = (255 * ((image - low) / max(high - low, 1e-12))).round().to(torch.uint8)
+        three = levels if len(levels) == 3 else levels[:1].expand(3, -1, -1)
         pixels.append(np.ascontiguousarray(three.permute(1, 2, 0).numpy()))
     return pixels
 

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from logger.figures import draw_confusion
 from logger.history import History
-from logger.pictures import MAX_IMAGES, answer_titles, class_titles, draw_confusion, draw_grid, save
+from logger.pictures import MAX_IMAGES, draw_answers, draw_batch, save
 from logger.run_dir import RunDir
 from logger.visualization import EventWriter, NoEvents, TensorboardWriter, draw_results
 
@@ -101,7 +102,7 @@ class Recorder:
             targets: class indices (N,), or shares of the classes (N, K).
             classes: names.
         """
-        shown = draw_grid(images_NCHW[:MAX_IMAGES], class_titles(targets[:MAX_IMAGES], classes))
+        shown = draw_batch(images_NCHW[:MAX_IMAGES], targets[:MAX_IMAGES], classes)
         save(shown, self.run.log / "train_batch0.png")
         self.events.picture("train", "images", shown, 0)
 
@@ -128,8 +129,7 @@ def _answers(judged: Judged, classes: Sequence[str]) -> np.ndarray:
     """The first images with what they were taken for; wrong answers in red."""
     count = len(judged.first_NCHW)
     predicted, true = judged.predicted_N[:count].tolist(), judged.true_N[:count].tolist()
-    is_wrong = [answer != truth for answer, truth in zip(predicted, true, strict=True)]
-    return draw_grid(judged.first_NCHW, answer_titles(predicted, true, classes), is_wrong)
+    return draw_answers(judged.first_NCHW, predicted, true, classes)
 
 
 def _confusion(judged: Judged, classes: Sequence[str], title: str) -> np.ndarray:

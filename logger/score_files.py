@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from logger.figures import calibration_figure, confusion_figure, predictions_figure
+from logger.figures import calibration_figure, confusion_figure
 from logger.judgement import Judgement, Scores
+from logger.pictures import MAX_IMAGES, draw_answers, save
 from logger.predictions import write_predictions
 from utils.config_tree import to_json
 
@@ -23,7 +24,6 @@ NAMES = (
     "calibration.png",
     "val_batch0_pred.png",
 )
-NUM_SHOWN = 32  # images in val_batch0_pred.png
 
 
 def write_score_files(
@@ -54,10 +54,10 @@ def write_score_files(
         "confusion_matrix": confusion_figure(scores.confusion_KK, judgement.classes),
         "confusion_matrix_normalized": confusion_figure(scores.confusion_KK, judgement.classes, normalized=True),
         "calibration": calibration_figure(scores.calibration, error),
-        "val_batch0_pred": _some_predictions(judgement),
     }
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png")
+    save(_some_answers(judgement), folder / "val_batch0_pred.png")
 
 
 def metrics_of(scores: Scores, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,9 +78,9 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _some_predictions(judgement: Judgement) -> Any:
+def _some_answers(judgement: Judgement) -> np.ndarray:
     """Spread evenly over the images: the first ones would all be of one class where they lie in folders."""
-    positions = np.unique(np.linspace(0, len(judgement) - 1, min(NUM_SHOWN, len(judgement))).round().astype(int))
+    positions = np.unique(np.linspace(0, len(judgement) - 1, min(MAX_IMAGES, len(judgement))).round().astype(int))
     images = [judgement.image_of(int(position)) for position in positions]
-    true, predicted = judgement.true_N[positions].tolist(), judgement.predicted_N[positions].tolist()
-    return predictions_figure(images, true, predicted, judgement.classes)
+    predicted, true = judgement.predicted_N[positions].tolist(), judgement.true_N[positions].tolist()
+    return draw_answers(images, predicted, true, judgement.classes)

@@ -46,7 +46,7 @@ def _no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Pictures and reports take most of the time of so short runs; tests marked `draws` have them."""
     if request.node.get_closest_marker("draws") is None:
         monkeypatch.setattr(logger.recorder, "draw_results", lambda frame, path, best_epoch: path.touch())
-        for name in ("draw_grid", "draw_confusion"):
+        for name in ("draw_batch", "draw_answers", "draw_confusion"):
             monkeypatch.setattr(logger.recorder, name, lambda *what: np.zeros((1, 1, 3), np.uint8))
         monkeypatch.setattr(train, "report_on_run", lambda *what: None)
 

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from logger.calibration import Calibration
 from logger.figures import (
@@ -11,18 +9,11 @@ from logger.figures import (
     MAX_TICKS,
     calibration_figure,
     confusion_figure,
-    drawable,
-    predictions_figure,
+    draw_confusion,
+    rendered,
 )
 
 AWKWARD = ["$\\alpha$", "<script>", "고양이", 'a/"b",c', "new\nline", "\U00012000", "x" * 200, "ok"]
-
-
-def drawn(figure):
-    """The picture (H, W, 4); warnings are errors here."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 10, 100, 1000])
@@ -34,7 +25,7 @@ def test_a_confusion_matrix_of_any_size_is_drawn(num_classes, normalized):
 
     figure = confusion_figure(confusion_KK, classes, normalized=normalized)
 
-    pixels, axis = drawn(figure), figure.axes[0]
+    pixels, axis = rendered(figure), figure.axes[0]
     assert pixels.min() < 200
     assert axis.get_ylabel() == "true class"
     assert axis.get_xlabel().startswith("predicted class")
@@ -74,7 +65,7 @@ def test_awkward_names_are_no_formulas_and_missing_letters_become_numbers():
 
     figure = confusion_figure(np.eye(num, dtype=int), AWKWARD)
 
-    drawn(figure)
+    rendered(figure)
     labels = figure.axes[0].get_yticklabels()
     assert not any(label.get_parse_math() for label in labels)
     texts = [label.get_text() for label in labels]
@@ -84,26 +75,17 @@ def test_awkward_names_are_no_formulas_and_missing_letters_become_numbers():
     assert "#N is class N" in figure.axes[0].get_xlabel()
 
 
-def test_names_that_look_like_numbers_of_classes_are_no_missing_letters():
-    labels, _ = drawable(["#0", "b"])
+def test_pixels_are_those_of_shares_of_the_true_class_under_a_title_of_ones_own():
+    confusion_KK = np.array([[3, 1, 0], [0, 0, 0], [2, 2, 4]])
+    figure = confusion_figure(confusion_KK, ["$\\frac{$", "a_b$", "c"], normalized=True, title="epoch 3")
 
-    figure = confusion_figure(np.eye(2, dtype=int), ["#0", "b"])
+    pixels_HW3 = draw_confusion(confusion_KK, ["$\\frac{$", "a_b$", "c"], "epoch 3")
 
-    assert labels == ["#0", "b"]
-    assert figure.axes[0].get_xlabel() == "predicted class"
-
-
-def test_a_grid_shows_predictions_and_where_they_are_wrong_the_truth():
-    images = [torch.full((channels, 300, 40), 128, dtype=torch.uint8) for channels in (1, 3, 4)]
-
-    figure = predictions_figure(images, [0, 1, 2], [0, 2, 2], ["ant", "$b$", "wasp"])
-
-    drawn(figure)
-    titles = [axis.title for axis in figure.axes[:3]]
-    assert [title.get_text() for title in titles] == ["ant", "wasp\n(true: $b$)", "wasp"]
-    assert [title.get_color() for title in titles] == ["black", "tab:red", "black"]
-    assert all(max(axis.images[0].get_array().shape) <= 160 for axis in figure.axes[:3])
-    assert all((axis.images[0].get_array() == 128).all() for axis in figure.axes[:3])
+    shares = figure.axes[0].images[0].get_array().filled(np.nan)
+    assert np.array_equal(shares, [[0.75, 0.25, 0], [np.nan] * 3, [0.25, 0.25, 0.5]], equal_nan=True)
+    assert figure.axes[0].get_title() == "epoch 3"
+    assert pixels_HW3.dtype == np.uint8
+    assert np.array_equal(pixels_HW3, rendered(figure))
 
 
 def test_bars_of_calibration_stand_where_the_images_are():
@@ -111,7 +93,7 @@ def test_bars_of_calibration_stand_where_the_images_are():
 
     figure = calibration_figure(calibration.table(), calibration.error())
 
-    drawn(figure)
+    rendered(figure)
     bars = [bar for bar in figure.axes[0].patches if bar.get_height()]
     assert [bar.get_height() for bar in bars] == [1.0, 0.5]
     assert [bar.get_x() + bar.get_width() / 2 for bar in bars] == pytest.approx([8.5 / 15, 14.5 / 15])

@@ -1,5 +1,6 @@
 """glyphs.py: names in any script are drawn without a warning, in a font of this machine where one has the letters."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 from logger import glyphs
-from logger.glyphs import BASE, drawable, families, family_of, shortened
+from logger.glyphs import BASE, drawable, families, family_of, font_file
 
 NOBODY_HAS = "\U0001e900"  # a letter of the Adlam script, which DejaVu Sans lacks
 
@@ -72,6 +73,22 @@ def test_a_font_of_this_machine_is_used_where_it_has_the_letter(font: str):
     draw(text)
 
 
+def test_what_draws_with_one_font_gets_the_one_with_most_letters(font: str, tmp_path: Path):
+    assert font_file(NOBODY_HAS * 2 + "a") == str(tmp_path / "one.ttf")
+    assert Path(font_file(NOBODY_HAS + "cat")).name == "DejaVuSans.ttf"
+
+
+def test_fonts_that_usually_have_korean_letters_are_asked_first(font: str, monkeypatch: pytest.MonkeyPatch):
+    entry = next(entry for entry in fontManager.ttflist if entry.name == font)
+    fontManager.ttflist.append(dataclasses.replace(entry, name="Zz Gothic"))
+    monkeypatch.setattr(glyphs, "_USUAL", ("Not Here", "Zz Gothic"))
+
+    here = glyphs._families_here()
+
+    assert here[:2] == [BASE, "Zz Gothic"]
+    assert here.count("Zz Gothic") == here.count(font) == 1
+
+
 def test_what_matplotlib_brings_for_formulas_and_boxes_is_no_font_for_names():
     assert all(not name.startswith(("Last Resort", "STIX", "cm")) for name in glyphs._families_here())
     assert family_of("a") == BASE
@@ -80,18 +97,3 @@ def test_what_matplotlib_brings_for_formulas_and_boxes_is_no_font_for_names():
 @pytest.mark.parametrize("letter", ["\n", "\x00", "\u200b"])
 def test_what_cannot_be_seen_becomes_a_question_mark(letter: str):
     assert drawable(f"a{letter}b") == "a?b"
-
-
-@pytest.mark.parametrize(
-    ("text", "short"),
-    [
-        ("cat", "cat"),
-        ("exactly-10", "exactly-10"),
-        ("longer-than-10", "longer-th…"),
-        ("고양이고양", "고양이고양"),
-        ("고양이고양이", "고양이고…"),
-        ("", ""),
-    ],
-)
-def test_names_are_cut_by_columns(text: str, short: str):
-    assert shortened(text, 10) == short

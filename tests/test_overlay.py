@@ -62,3 +62,11 @@ def test_a_sheet_has_a_place_for_each(count: int) -> None:
     columns = min(count, max(3, int(np.ceil(np.sqrt(count * 1.5)))))
     assert pixels.shape[1] == columns * 168 + 8
     assert int((pixels.sum(2) == 0).sum()) > (count - 1) * 160 * 50
+
+
+def test_letters_that_no_font_has_are_question_marks_and_no_boxes() -> None:
+    tile = torch.zeros(3, 8, 8, dtype=torch.uint8)
+
+    strange, asked = (sheet_png([Tile(tile, f"é {sign}", "")], "all") for sign in ("\U0001e900", "?"))
+
+    assert np.array_equal(pixels_of(strange), pixels_of(asked))

@@ -8,7 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import logger.recorder
-from logger.pictures import draw_confusion
+from logger.figures import draw_confusion
 from logger.recorder import EpochRecord, Recorder
 from logger.run_dir import RunDir
 from logger.visualization import NoEvents, draw_results
@@ -152,7 +152,7 @@ def test_validations_are_drawn_as_rarely_as_the_curves_and_the_last_in_the_end(r
 
     monkeypatch.setattr(logger.recorder, "draw_confusion", slow_drawing)
     monkeypatch.setattr(logger.recorder, "draw_results", lambda *args: None)
-    monkeypatch.setattr(logger.recorder, "draw_grid", lambda *args: np.zeros((1, 1, 3), np.uint8))
+    monkeypatch.setattr(logger.recorder, "draw_answers", lambda *args: np.zeros((1, 1, 3), np.uint8))
     monkeypatch.setattr(logger.recorder.time, "monotonic", lambda: clock[0])
     recorder = Recorder(run, tensorboard=True)
 

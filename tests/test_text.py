@@ -1,5 +1,6 @@
 """text.py: widths and cuts, also of Korean."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,3 +28,18 @@ def test_a_cut_text_fits_and_keeps_its_ends(text, room):
 
 def test_what_moves_a_cursor_is_not_printed():
     assert printable("a\x1b[31m\nb 고") == "a\ufffd[31m\ufffdb 고"
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("cat", "cat"),
+        ("exactly-10", "exactly-10"),
+        ("longer-than-10", "longe…n-10"),
+        ("고양이고양", "고양이고양"),
+        ("고양이고양이", "고양…양이"),
+        ("", ""),
+    ],
+)
+def test_names_are_cut_by_columns(text, short):
+    assert shortened(text, 10) == short
