@@ -16,7 +16,6 @@ from utils.text import printable
 
 MIN_SIDE_PX, MAX_SIDE_PX = 224, 512
 TILE_PX, GAP_PX, LINE_PX, FONT_PX = 160, 8, 16, 13
-_END_OF_LATIN = 0x250  # first code point behind the blocks of Latin letters
 # Corners of matplotlib's "inferno", so that the strongest heat is the brightest also without colours.
 _HEAT_COLOURS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 
@@ -109,9 +108,9 @@ def _picture(image_CHW: torch.Tensor) -> Image.Image:
 def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width_px: int, fill: str = "black") -> None:
     """One line that ends with dots where it would be wider."""
     text = printable(text)
-    if not _is_latin(text):
+    if not text.isascii():
         text = drawable(text)
-    font = _loaded(None if _is_latin(text) else font_file(text))
+    font = _loaded(None if text.isascii() else font_file(text))
     if draw.textlength(text, font) > width_px:
         while text and draw.textlength(f"{text}...", font) > width_px:
             text = text[:-1]
@@ -119,13 +118,9 @@ def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width_px: 
     draw.text(at, text, fill=fill, font=font)
 
 
-def _is_latin(text: str) -> bool:
-    return all(ord(letter) < _END_OF_LATIN for letter in text)
-
-
 @cache
 def _loaded(file: str | None) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """A font's file; without one Pillow's own, which has Latin letters only and is there at once."""
+    """A font's file; without one Pillow's own, which has no accents and is there at once."""
     return ImageFont.load_default(FONT_PX) if file is None else ImageFont.truetype(file, FONT_PX)
 
 

@@ -70,3 +70,11 @@ def test_letters_that_no_font_has_are_question_marks_and_no_boxes() -> None:
     strange, asked = (sheet_png([Tile(tile, f"é {sign}", "")], "all") for sign in ("\U0001e900", "?"))
 
     assert np.array_equal(pixels_of(strange), pixels_of(asked))
+
+
+def test_letters_with_accents_are_not_boxes() -> None:
+    tile = torch.zeros(3, 8, 8, dtype=torch.uint8)
+
+    cedilla, acute = (sheet_png([Tile(tile, letter, "")], "all") for letter in "çé")
+
+    assert not np.array_equal(pixels_of(cedilla), pixels_of(acute))
