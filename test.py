@@ -119,7 +119,7 @@ def judge(config: ConfigParser) -> dict[str, float]:
         if loader.num_skipped:
             log.info(f"note: {loader.num_skipped} images could not be read and are not counted")
         log.info(f"\n{screen(judgement, scores, result.scores)}\n")
-        warnings = result.warnings()
+        warnings = result.warnings(loader.classes)
         for warning in warnings:
             log.warning(f"warning: {warning}")
         write_page(

@@ -359,7 +359,7 @@ def test_network_that_gives_everything_one_class_is_warned_of_in_the_end():
 
     trainer._valid_epoch(1)
 
-    assert trainer.closing_warnings()[-1] == "every image was given class 1"
+    assert trainer.closing_warnings()[-1] == "every image was given class b"
 
 
 def test_first_batch_of_the_run_is_shown_and_each_validation():

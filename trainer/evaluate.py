@@ -1,6 +1,6 @@
 """One pass over images without learning: validation, test and prediction all use this one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ from logger.progress import Progress
 from trainer.micro_batches import MicroBatches
 from trainer.prefetch import ahead
 from utils.errors import DataError
+from utils.text import printable, shortened
 
+_NAME_COLUMNS = 26  # of a class name in a warning
 Observer = Callable[[torch.Tensor, torch.Tensor], None]
 
 
@@ -102,8 +104,12 @@ class Evaluation:
         pairs_N, size = self.true_N * self.num_classes + self.predicted_N, self.num_classes
         return torch.bincount(pairs_N, minlength=size * size).view(size, size)
 
-    def warnings(self) -> list[str]:
-        """Lines on what a good-looking number can hide: chance level, and one class that takes everything."""
+    def warnings(self, classes: Sequence[str]) -> list[str]:
+        """Lines on what a good-looking number can hide: chance level, and one class that takes everything.
+
+        Args:
+            classes: names; of one that has none its number is said.
+        """
         lines = []
         true_K, predicted_K = self.true_K, self.predicted_K
         largest = max(true_K) / self.num_images
@@ -114,7 +120,9 @@ class Evaluation:
                 f"accuracy {accuracy:.3f} is no better than always answering the largest class would be ({largest:.3f})"
             )
         if max(predicted_K) == self.num_images and sum(count > 0 for count in true_K) > 1:
-            lines.append(f"every image was given class {predicted_K.index(self.num_images)}")
+            index = predicted_K.index(self.num_images)
+            name = shortened(printable(classes[index]), _NAME_COLUMNS) if index < len(classes) else str(index)
+            lines.append(f"every image was given class {name}")
         return lines
 
 

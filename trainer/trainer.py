@@ -262,8 +262,8 @@ class Trainer(BaseTrainer):
 
     def closing_warnings(self) -> list[str]:
         """On the last evaluation, which at the end of a run is that of the best checkpoint."""
-        of_scores = self.last_evaluation.warnings() if self.last_evaluation is not None else []
-        return self.closing_remarks + of_scores
+        last = self.last_evaluation
+        return self.closing_remarks + (last.warnings(self.train_loader.classes) if last is not None else [])
 
     def stateful(self) -> dict[str, Any]:
         """And how it is computed, as far as only the steps so far tell; and the other copy of the weights, if any.
