@@ -6,7 +6,7 @@ import os
 import pytest
 from markupsafe import Markup
 
-from logger.report.text import LONGEST, flat, json_block, number, plain, printable, shortened, shown
+from logger.report.text import LONGEST, flat, json_block, limited, number, plain, shown, written_out
 
 
 @pytest.mark.parametrize(
@@ -20,16 +20,16 @@ from logger.report.text import LONGEST, flat, json_block, number, plain, printab
     ],
 )
 def test_what_cannot_be_seen_or_encoded_is_written_out(text: str, expected: str) -> None:
-    assert printable(text) == expected
-    assert printable(text).encode()
+    assert written_out(text) == expected
+    assert written_out(text).encode()
 
 
 def test_a_long_text_keeps_both_ends() -> None:
     text = "a" * 50 + "b" * 50
 
-    assert shortened(text, 100) == text
-    assert shortened(text, 11) == "aaaaa…bbbbb"
-    assert len(shortened(text, 10)) == 10
+    assert limited(text, 100) == text
+    assert limited(text, 11) == "aaaaa…bbbbb"
+    assert len(limited(text, 10)) == 10
 
 
 def test_only_text_is_changed_on_its_way_into_the_page() -> None:

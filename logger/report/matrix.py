@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from logger.judgement import Judgement
-from logger.report.text import printable, shortened
+from logger.report.text import limited, written_out
 
 MAX_TABLE_CLASSES = 40  # more are drawn as points, and read in the list of pairs
 LEVELS = 10  # of colour
@@ -92,7 +92,7 @@ def named(judgement: Judgement, cells: list[Behind]) -> tuple[str, list[list[obj
     listed = [cell.positions[: NAMES_OF_RIGHT if cell.is_right else NAMES_OF_WRONG].tolist() for cell in cells]
     names, num_bytes = {}, 0
     for position in (position for positions in listed for position in positions):
-        name = printable(judgement.name_of(position))
+        name = written_out(judgement.name_of(position))
         num_bytes += min(len(json.dumps(name)), 6 * MAX_NAME) + 24
         if num_bytes > MAX_NAMES_BYTES:
             break
@@ -101,7 +101,7 @@ def named(judgement: Judgement, cells: list[Behind]) -> tuple[str, list[list[obj
     rows: list[list[object]] = []
     for cell, positions in zip(cells, listed, strict=True):
         images = [
-            [at, shortened(names[at][len(folder) :], MAX_NAME), round(float(judgement.confidence_N[at]), 4)]
+            [at, limited(names[at][len(folder) :], MAX_NAME), round(float(judgement.confidence_N[at]), 4)]
             for at in positions
             if at in names
         ]

@@ -136,7 +136,7 @@ def policy_of(style: str, script: str) -> str:
 
 def brief(name: str, limit: int = MAX_CLASS_NAME) -> str:
     """A name of a class as it stands in tables."""
-    return text.shortened(text.printable(name), limit)
+    return text.limited(text.written_out(name), limit)
 
 
 def _own_file(name: str) -> str:
@@ -167,7 +167,7 @@ def _judged(judgement: Judgement | None, scores: Scores | None, overlays: Mappin
     has_table = len(judgement.classes) <= matrix.MAX_TABLE_CLASSES
     data = {
         "classes": [brief(name) for name in judgement.classes],
-        "folder": text.shortened(folder, 400),
+        "folder": text.limited(folder, 400),
         "cells": rows,
         "pictures": {str(position): uri for position, uri in uris.items() if position not in set(worst)},
     }
@@ -194,7 +194,7 @@ def _judged(judgement: Judgement | None, scores: Scores | None, overlays: Mappin
 
 
 def _picture(judgement: Judgement, position: int, uri: str, overlays: Mapping[int, bytes]) -> Picture:
-    name = text.printable(judgement.name_of(position))
+    name = text.written_out(judgement.name_of(position))
     true, predicted = int(judgement.true_N[position]), int(judgement.predicted_N[position])
     return Picture(
         position,
@@ -204,8 +204,8 @@ def _picture(judgement: Judgement, position: int, uri: str, overlays: Mapping[in
         judgement.classes[predicted],
         f"{judgement.confidence_N[position]:.3f}",
         f"{judgement.probabilities_NK[position, true]:.3f}",
-        text.shortened(name, 400),
-        text.shortened(name.rpartition("/")[2], 40),
+        text.limited(name, 400),
+        text.limited(name.rpartition("/")[2], 40),
         true != predicted,
     )
 

@@ -18,23 +18,23 @@ _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u
 _FIRST_ESCAPED_BYTE, _LAST_ESCAPED_BYTE = 0xDC80, 0xDCFF  # how Python holds bytes of file names that are not UTF-8
 
 
-def printable(text: str) -> str:
+def written_out(text: str) -> str:
     """The text with what cannot be seen or encoded written out.
 
-    >>> printable("a\\nb")
+    >>> written_out("a\\nb")
     'a\\\\nb'
     """
-    return _UNSEEN.sub(_written_out, text)
+    return _UNSEEN.sub(_escaped, text)
 
 
-def _written_out(found: re.Match[str]) -> str:
+def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     if _FIRST_ESCAPED_BYTE <= code <= _LAST_ESCAPED_BYTE:
         return f"\\x{code - 0xDC00:02x}"
     return found[0].encode("unicode_escape").decode()
 
 
-def shortened(text: str, limit: int) -> str:
+def limited(text: str, limit: int) -> str:
     """The text, or its beginning and end with "…" between them; `limit` characters at most."""
     if len(text) <= limit:
         return text
@@ -44,7 +44,7 @@ def shortened(text: str, limit: int) -> str:
 
 def shown(value: Any) -> Any:
     """What the template does with each value before it escapes it."""
-    return printable(shortened(value, LONGEST)) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return written_out(limited(value, LONGEST)) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def number(value: Any, digits: int = 4) -> str:
