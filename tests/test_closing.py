@@ -35,6 +35,7 @@ def run(small_config: Config, config_file: ConfigFile, capsys: pytest.CaptureFix
     return go
 
 
+@pytest.mark.draws
 def test_the_verdict_is_the_best_score_and_the_file_gives_it_again(run: Callable[..., Any]) -> None:
     trained, screen = run("optimizer.args.lr=0.2", "trainer.epochs=5", "lr_scheduler=null")
     rows = trained.recorder.history.rows()
