@@ -101,7 +101,7 @@ def test_images_of_different_sizes_stand_side_by_side():
         size = max(1, round(120 * height / longest)), max(1, round(120 * width / longest))
         assert (rows.max() - rows.min() + 1, columns.max() - columns.min() + 1) == size
         tops.append(rows.min())
-    assert len(set(tops)) == 1  # each right below its title
+    assert set(tops) == {0}  # each right below its title
 
 
 def test_a_formula_in_a_name_that_is_none_is_drawn_as_it_is():
