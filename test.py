@@ -51,6 +51,7 @@ from logger.summary import aligned, shown
 from logger.tables import screen
 from parse_config import ConfigParser
 from trainer.evaluate import evaluate
+from utils.config_tree import ABSENT, thaw
 from utils.device import describe
 from utils.errors import some
 from wiring.explained import Explainer
@@ -140,7 +141,8 @@ def judge(config: ConfigParser) -> dict[str, float]:
 
 def commands_of(config: ConfigParser, file: Path) -> list[str]:
     """That train and test the same anew, as a person would type them."""
-    changed = [shlex.quote(f"{path}={json.dumps(new, ensure_ascii=False)}") for path, _, new in config.changes]
+    new = [(path, value) for path, _, value in config.changes if value is not ABSENT]  # not what came in its place
+    changed = [shlex.quote(f"{path}={json.dumps(thaw(value), ensure_ascii=False)}") for path, value in new]
     train = f"python train.py -c {shlex.quote(shown(file.resolve().with_name('config.json')))}"
     return [train, " ".join([f"python test.py -r {shlex.quote(shown(file))}", *changed])]
 

@@ -20,6 +20,7 @@ import parse_config
 import train
 from utils import command_line
 from utils.errors import UserError, exit_on_user_error
+from wiring import building
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGLISH, KOREAN = ROOT / "docs" / "config-mistakes.md", ROOT / "docs" / "config-mistakes.ko.md"
@@ -132,7 +133,7 @@ def data(shapes_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stand_in(folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a folder the project's, as far as paths are concerned, and the current one."""
     (folder / "data").symlink_to(data)
-    for module in (command_line, parse_config, train):
+    for module in (command_line, parse_config, train, building):
         monkeypatch.setattr(module, "ROOT", folder)
     monkeypatch.chdir(folder)
 

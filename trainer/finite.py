@@ -5,14 +5,16 @@ those costs as much as a good one.
 """
 
 import math
+import shlex
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from utils.errors import TrainingError
+from utils.errors import TrainingError, some
 
 
 class FiniteGuard:
@@ -80,6 +82,24 @@ class FiniteGuard:
         bad = [loss for loss in losses if not math.isfinite(loss)]
         what = f"the loss is {bad[0]}" if bad else f"the gradient's norm is {norm}, at a loss of {losses[-1]:.6g}"
         raise TrainingError(self.describe(facts, what))
+
+
+def not_finite_in_words(facts: Mapping[str, Any], what: str, images: Sequence[str], last: Path) -> str:
+    """What is said of a step that is not finite.
+
+    Args:
+        facts: step, epoch and lr.
+        what: is not finite.
+        images: names of the step's.
+        last: the newest checkpoint.
+    """
+    return (
+        f"step {facts['step']} (epoch {facts['epoch']}): {what}, at a learning rate of {float(facts['lr']):.4g}; "
+        f"nothing of it is saved\n"
+        f"  its images: {some(images, 4)}\n"
+        f"  A smaller learning rate or trainer.max_grad_norm helps where training diverges. To look at the step:\n"
+        f"  python -m tools.replay -r {shlex.quote(str(last))} --step {facts['step']}"
+    )
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter], max_norm: float | None) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """One epoch and one step of training, whole and visible. The outer loop is base/base_trainer.py."""
 
 import logging
-import shlex
 import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
@@ -22,7 +21,7 @@ from trainer.closing import judged_again
 from trainer.compute import MAX_SKIPS, Compute, network_for
 from trainer.ema import Ema
 from trainer.evaluate import Evaluation, MeanLoss, Observer, evaluate
-from trainer.finite import FiniteGuard, gradient_norm, unfinite_tensors
+from trainer.finite import FiniteGuard, gradient_norm, not_finite_in_words, unfinite_tensors
 from trainer.lookahead import Lookahead
 from trainer.micro_batches import BufferCopy, largest
 from trainer.pixels import PixelsToInput
@@ -195,14 +194,7 @@ class Trainer(BaseTrainer):
         return [name for at in positions for name in self.train_loader.names_of_batch(*divmod(at, of_pass))]
 
     def _why_not_finite(self, facts: dict[str, Any], what: str) -> str:
-        last = shlex.quote(str(self.checkpoints.last))
-        return (
-            f"step {facts['step']} (epoch {facts['epoch']}): {what}, at a learning rate of {float(facts['lr']):.4g}; "
-            f"nothing of it is saved\n"
-            f"  its images: {some(self._names_of_step(facts), 4)}\n"
-            f"  A smaller learning rate or trainer.max_grad_norm helps where training diverges. To look at the step:\n"
-            f"  python -m tools.replay -r {last} --step {facts['step']}"
-        )
+        return not_finite_in_words(facts, what, self._names_of_step(facts), self.checkpoints.last)
 
     def _require_finite(self) -> None:
         self.guard.settle()
