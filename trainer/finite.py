@@ -84,7 +84,7 @@ class FiniteGuard:
         raise TrainingError(self.describe(facts, what))
 
 
-def not_finite_in_words(facts: Mapping[str, Any], what: str, images: Sequence[str], last: Path) -> str:
+def not_finite_in_words(facts: Mapping[str, Any], what: str, images: list[str], last: Path) -> str:
     """What is said of a step that is not finite.
 
     Args:
