@@ -116,8 +116,9 @@ class Evaluation:
         accuracy = self.num_correct / self.num_images
         margin = 2 * (largest * (1 - largest) / self.num_images) ** 0.5
         if accuracy <= largest + margin and accuracy < 1:
+            better = "no better" if accuracy <= largest else "not clearly better"
             lines.append(
-                f"accuracy {accuracy:.3f} is no better than always answering the largest class would be ({largest:.3f})"
+                f"accuracy {accuracy:.3f} is {better} than always answering the largest class would be ({largest:.3f})"
             )
         if max(predicted_K) == self.num_images and sum(count > 0 for count in true_K) > 1:
             index = predicted_K.index(self.num_images)
