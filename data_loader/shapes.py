@@ -184,15 +184,20 @@ def _draw_all(folder: Path, settings: ShapesSettings) -> None:
 
 def _is_drawn(folder: Path, settings: ShapesSettings) -> bool:
     """Whether just these shapes lie there; False where nothing, or an empty folder, is in the way."""
-    advice = "choose another data_dir, or delete the folder"
     try:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return False
         found = dict(json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError):
-        raise DataError(f"{folder}: exists and holds no drawn shapes (no {SETTINGS_FILE}); {advice}") from None
+        # Such a folder may hold somebody's pictures, so nobody is told to delete it.
+        raise DataError(
+            f"{folder}: exists and holds no drawn shapes (no {SETTINGS_FILE}); choose another data_dir, or for "
+            'pictures of your own the loader {"type": "ImageFolderDataLoader", "args": {"data_dir": ...}}'
+        ) from None
     asked = asdict(settings)
     differing = [f"{key}={found.get(key)} (not {asked[key]})" for key in asked if found.get(key) != asked[key]]
     if differing:
-        raise DataError(f"{folder}: holds shapes drawn with {', '.join(differing)}; {advice}")
+        raise DataError(
+            f"{folder}: holds shapes drawn with {', '.join(differing)}; choose another data_dir, or delete the folder"
+        )
     return True

@@ -136,10 +136,12 @@ def test_folder_of_somebody_else_is_refused_and_not_touched(tmp_path, text):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / ("photo.jpg" if text is None else "shapes.json")).write_text(text or "")
 
-    with pytest.raises(DataError, match="holds no drawn shapes"):
+    with pytest.raises(DataError, match="holds no drawn shapes") as caught:
         draw_shapes_folder(tmp_path / "a", SMALL)
 
     assert len(contents(tmp_path / "a")) == 1
+    assert "ImageFolderDataLoader" in str(caught.value)
+    assert "delete" not in str(caught.value)
 
 
 def test_empty_folder_and_a_link_to_another_place_are_drawn_into(tmp_path):
