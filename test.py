@@ -3,11 +3,12 @@
 The file brings everything but the images: network, weights, class names, preprocessing, and where the images were.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from utils.command_line import Command, CustomArgs, Parser
-from utils.errors import ConfigError, DataError, OutputError, exit_on_user_error
+from utils.errors import ConfigError, OutputError, exit_on_user_error
 
 SHORT_FLAGS = [CustomArgs(["--bs", "--batch_size"], int, "data_loader.args.batch_size")]
 
@@ -39,9 +40,7 @@ import json
 import shlex
 import time
 
-from base.base_data_loader import BaseDataLoader
-from data_loader.parts import ImageDataLoader
-from logger.judgement import Judgement, Scores
+from logger.judgement import Judgement, Score, Scores
 from logger.logger import close_log, open_log
 from logger.predictions import Predictions
 from logger.run_dir import RunDir
@@ -55,6 +54,7 @@ from utils.config_tree import ABSENT, thaw
 from utils.device import describe
 from utils.errors import some
 from wiring.explained import Explainer
+from wiring.images import elsewhere_but_maybe_the_same, open_test_images, otherwise_than_trained, require_all_read
 from wiring.judged import PAGE, facts_of_training, judgement_of, overlays_of, speed_of, write_page
 from wiring.temperature import Fitted, calibrate, error_of, open_validation_part
 from wiring.trained import Trained, checkpoint_of, open_trained
@@ -92,6 +92,7 @@ def judge(config: ConfigParser) -> dict[str, float]:
         log.info(aligned(rows))
         for note in [*notes, *getattr(loader, "notes", []), *metric_notes]:
             log.info(f"note: {note}")
+        warnings = otherwise_than_trained(checkpoint, loader)
         fitted = None
         if held_back is not None:
             fitted = calibrate(
@@ -120,14 +121,14 @@ def judge(config: ConfigParser) -> dict[str, float]:
         if loader.num_skipped:
             log.info(f"note: {loader.num_skipped} images could not be read and are not counted")
         log.info(f"\n{screen(judgement, scores, result.scores)}\n")
-        warnings = result.warnings(loader.classes)
+        warnings += result.warnings(loader.classes)
         for warning in warnings:
             log.warning(f"warning: {warning}")
         write_page(
             out,
             trained.checkpoint,
             facts_of_training(trained.checkpoint, trained.model) | rows,
-            (judgement, scores),
+            (judgement, with_scores_of_config(scores, result.scores)),
             warnings=warnings,
             commands=commands_of(config, file),
             speed=speed_of(checkpoint["history"], test=f"{result.num_images / took_s:.0f} images/s"),
@@ -145,6 +146,13 @@ def commands_of(config: ConfigParser, file: Path) -> list[str]:
     changed = [shlex.quote(f"{path}={json.dumps(thaw(value), ensure_ascii=False)}") for path, value in new]
     train = f"python train.py -c {shlex.quote(shown(file.resolve().with_name('config.json')))}"
     return [train, " ".join([f"python test.py -r {shlex.quote(shown(file))}", *changed])]
+
+
+def with_scores_of_config(scores: Scores, of_config: Mapping[str, float]) -> Scores:
+    """And the loss and metrics of the config, for the page, where they have names of their own."""
+    known = {one.name for one in scores.overall}
+    more = [Score(name, value) for name, value in of_config.items() if name not in known]
+    return replace(scores, overall=[*scores.overall, *more])
 
 
 def notes_on_classes(judgement: Judgement, scores: Scores) -> list[str]:
@@ -178,65 +186,6 @@ def about_temperature(trained: Trained, judgement: Judgement, error_without: flo
             "note: the temperature was fitted on images of this test, so their calibration error may be too good"
         )
     return "\n".join(lines)
-
-
-def open_test_images(config: ConfigParser) -> tuple[BaseDataLoader, str]:
-    """The loader of the images to test on, and in words which they are.
-
-    Raises:
-        DataError: their classes are not those of the checkpoint, or the loader cannot tell which images to use.
-    """
-    checkpoint = config.checkpoint or {"classes": [], "input": {}}
-    classes = checkpoint["classes"]
-    plan, path = config.plans["data_loader"], "data_loader.args.validation_split"
-    changed = {name for name, _, _ in config.changes}
-    if plan.takes("training"):
-        if elsewhere_but_maybe_the_same(config) and path not in changed:
-            plan.args["validation_split"] = 0  # nothing of these images was held back, all are to be judged
-        if "data_loader.args.batch_size" in changed:
-            plan.args.pop("eval_batch_size", None)  # what was typed for this test wins over the training's config
-        if not issubclass(plan.target, ImageDataLoader):  # type: ignore[arg-type]
-            # A loader that was written for pytorch-template reads its test images, and would split and shuffle them.
-            plan.args |= {
-                name: value for name, value in {"validation_split": 0, "shuffle": False}.items() if plan.takes(name)
-            }
-        loader = config.init_obj("data_loader", seed=config["seed"], training=False, classes=classes)
-        # What cannot be read is left out, not replaced as in training, and that is what is said of it.
-        loader.dataset.part, loader.bad.what_is_done = None, "left out"
-        source = getattr(loader, "source", f"{len(loader.indices)} images of {plan.type_name} with training=False")
-    else:
-        loader = config.init_obj("data_loader", seed=config["seed"]).split_validation()
-        if loader is None:
-            raise DataError(
-                f"{plan.type_name}: has no validation part, and takes no `training` argument that could ask for test "
-                f"images"
-            )
-        source = f"the validation part of {plan.type_name} ({len(loader.indices)} images)"
-    tested_part, held_back = getattr(loader, "tested_part", None), checkpoint["input"].get("held_back")
-    if tested_part is not None and tested_part != held_back:
-        raise DataError(
-            f"{plan.type_name}: the images are not those of the training any more, so the part that was held back "
-            f"cannot be told from the part that was trained on. Name images with data_loader.args.data_dir=FOLDER"
-        )
-    if loader.classes != classes:
-        raise DataError(f"{plan.type_name}: classes {loader.classes} are not the checkpoint's {classes}")
-    return loader, source
-
-
-def require_all_read(loader: BaseDataLoader, *, is_strict: bool) -> None:
-    """Refuses, where that is asked for, to give scores on fewer images than there are.
-
-    Raises:
-        DataError: some could not be read so far.
-    """
-    if is_strict and loader.num_skipped:
-        which = next(iter(loader.bad.values()), "without it the log names them")
-        raise DataError(f"{loader.num_skipped} images cannot be read, and --strict asks for all: {which}")
-
-
-def elsewhere_but_maybe_the_same(config: ConfigParser) -> bool:
-    """Whether another folder is judged than the one that was trained on, which only its owner can tell apart."""
-    return any(name.endswith(("_dir", "_file")) for name, _, _ in config.changes)
 
 
 def output_folder(asked: Path | None, checkpoint: Path, run: RunDir) -> Path:

@@ -103,7 +103,7 @@ class ShapesDataLoader(ImageDataLoader):
     """The demo set: drawn shapes as PNG files in an image-folder tree, drawn on first use, the same for everybody.
 
     Args:
-        data_dir: where the tree is, or is drawn.
+        data_dir: where the tree is, or is drawn for a training. A test takes any tree of such classes.
         num_classes: how many of the shapes.
         train_per_class, val_per_class, test_per_class: pictures a class in each part.
         image_size: side of the pictures in pixels.
@@ -127,10 +127,11 @@ class ShapesDataLoader(ImageDataLoader):
         classes: Sequence[str] | None = None,
         **options: Unpack[ImageOptions],
     ):
-        draw_shapes_folder(
-            Path(data_dir),
-            ShapesSettings(num_classes, train_per_class, val_per_class, test_per_class, image_size, drawing_seed),
-        )
+        if training:  # a test is of pictures that are there, also of others than drawn ones
+            draw_shapes_folder(
+                Path(data_dir),
+                ShapesSettings(num_classes, train_per_class, val_per_class, test_per_class, image_size, drawing_seed),
+            )
         rules = FileRules(classes=list(classes) if classes else None)
         parts = read_parts(Path(data_dir), rules, training=training)
         super().__init__(

@@ -154,6 +154,9 @@ class Preprocessing:
         (channels, height, width), mode = self.shape_CHW, _PILLOW[self.file_channels]
         try:
             prepare = self._lines()
+            if not any(step["type"] in ("Resize", "CenterCrop") for step in self.steps or []):
+                size = f"({width}, {height})"  # the network takes no other
+                prepare.append(f"image = image.resize({size}, Image.Resampling.BILINEAR)  # where it has another size")
         except _Unknown as unknown:
             plainly = f"image = image.resize(({width}, {height}), Image.Resampling.BILINEAR)"
             prepare = [f"# Not done here: {unknown}. Give pictures to which that was done.", plainly]
@@ -162,7 +165,7 @@ class Preprocessing:
         head, run = (_TORCH_HEAD, _TORCH_RUN) if with_torch else (_ONNX_HEAD, _ONNX_RUN)
         lines = [
             *(line.replace("<file>", repr(file_name)) for line in head),
-            "for path in sys.argv[1:]:",
+            'for path in sys.argv[1:] or sys.exit("which pictures?"):',
             *_READ,
             f'    image = Image.composite(image, white, image.getchannel("A")).convert("{mode}")',
             *(f"    {line}" for line in prepare),

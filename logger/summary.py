@@ -103,7 +103,7 @@ def last_lines(
         about = "; ".join(part for part in (_in_words(others), judged_again) if part)
     rows |= {best: about} if about else {}
     rows |= {
-        "results": f"{shown(run.log / 'results.csv')}, results.png beside it",
+        "results": f"{shown(run.log / 'results.csv')}, results.png and report.html beside it",
         "curves": f"tensorboard --logdir {shown(run.save_dir / 'log')}",
         "test it": f"python test.py -r {shlex.quote(shown(run.models / best))}",
     }

@@ -86,8 +86,9 @@ def test_ranks_equal_numpy_and_the_confidence_that_of_test_py() -> None:
     assert best == order.tolist()
     assert best[3][:2] == [2, 7]
     assert np.allclose(confidences, np.take_along_axis(exact, order, 1), rtol=1e-12)
-    assert [row[0] for row in confidences] == of_test.batches[0][2].tolist()
-    assert [row[0] for row in best] == of_test.batches[0][1].tolist()
+    judged = of_test.judgement(str, lambda position: torch.zeros(3, 1, 1, dtype=torch.uint8))
+    assert [row[0] for row in confidences] == judged.confidence_N.tolist()
+    assert [row[0] for row in best] == judged.predicted_N.tolist()
 
 
 def test_a_temperature_divides_the_scores() -> None:

@@ -220,7 +220,7 @@ def test_every_command_exists_and_its_words_are_understood(
         new_project.main(words)
         assert copied == [tmp_path / "my_project"]
         return
-    assert script in ("train.py", "test.py", "export.py")
+    assert script in ("train.py", "test.py", "predict.py", "export.py")
     if script == "export.py" and not {"pt2", "safetensors"} & set(words):
         for package in ("onnx", "onnxscript", "onnxruntime"):
             pytest.importorskip(package)

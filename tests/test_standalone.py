@@ -154,7 +154,7 @@ def test_a_file_name_is_only_a_name_in_the_script() -> None:
     text = Preprocessing((3, 32, 32), [], 3).script(name, "probabilities", with_torch=False)
 
     assert repr(name) in text
-    assert len(text.splitlines()) == 17
+    assert len(text.splitlines()) == 18
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,9 @@ def test_last_lines_say_how_it_ended_and_what_to_type_next(monitor, row, which, 
 
     file = "best.pth" if monitor.best_epoch else "last.pth"
     assert words(text, which) == says
-    assert words(text, "results") == "saved/log/digits/20260102_030405/results.csv, results.png beside it"
+    assert (
+        words(text, "results") == "saved/log/digits/20260102_030405/results.csv, results.png and report.html beside it"
+    )
     assert words(text, "curves") == "tensorboard --logdir saved/log"
     assert words(text, "test it") == f"python test.py -r saved/models/digits/20260102_030405/{file}"
 

@@ -225,3 +225,32 @@ def test_bad_input_is_one_message(
 
     with pytest.raises(kind, match=match):
         judge([word.replace("{best}", best) for word in words])
+
+
+def test_a_loader_that_makes_other_pixels_than_the_training_is_a_warning(
+    trained: Any, judge: Any, tmp_path: Path, shapes_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best, out = str(trained.models_dir / "best.pth"), ["--out", str(tmp_path / "out")]
+    judge(["-r", best, *out])
+    assert "otherwise" not in capsys.readouterr().out
+    args = {"data_dir": str(shapes_dir), "image_size": 16, "batch_size": 10}
+
+    judge(["-r", best, *out, "data_loader=" + json.dumps({"type": "ImageFolderDataLoader", "args": args})])
+
+    said = capsys.readouterr().out
+    assert "warning: these images reach the network otherwise than in its training (eval_transform of" in said
+    assert "otherwise than in its training" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_holds_the_scores_of_the_config_too(
+    small_config: Config, config_file: ConfigFile, judge: Any, tmp_path: Path
+) -> None:
+    config = small_config(metrics=["accuracy", "top_k_acc"])
+    config["trainer"]["epochs"] = 1
+    run = train.main(["-c", str(config_file(config))])
+
+    scores = judge(["-r", str(run.models_dir / "best.pth"), "--out", str(tmp_path / "out")])
+
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "top k acc" in page
+    assert f"{scores['loss']:.4f}" in page
