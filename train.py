@@ -178,7 +178,9 @@ def check(config: ConfigParser, built: Built) -> None:
     rows = {name: built.facts[name] for name in ("device", "precision", "data", "model")}
     rows |= {"batch": f"{shape} {str(images_NCHW.dtype).removeprefix('torch.')}, targets {tuple(targets.shape)}"}
     remarks = [f"warning: {remark}" for remark in built.remarks]
-    sys.stdout.write("\n".join([aligned(rows | costs), *remarks, "this config trains; nothing was kept"]) + "\n")
+    has_cache = any(" are cached in " in note and " cached in memory" not in note for note in built.notes)
+    kept = "nothing was kept but decoded pixels (saved/cache)" if has_cache else "nothing was kept"
+    sys.stdout.write("\n".join([aligned(rows | costs), *remarks, f"this config trains; {kept}"]) + "\n")
 
 
 def open_run(config: ConfigParser) -> RunDir:

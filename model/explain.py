@@ -57,7 +57,7 @@ def find_layer(model: nn.Module, images_NCHW: torch.Tensor) -> str:
     if not found or num_behind > _MAX_LAYERS_BEHIND:
         raise ConfigError(
             f"{type(model).__name__} has no convolution near its end whose output still has places in the image, and "
-            f"Grad-CAM needs one"
+            f"Grad-CAM needs one: leave --explain out"
         )
     return found
 

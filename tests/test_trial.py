@@ -54,6 +54,17 @@ def test_what_the_check_passes_then_trains(
     assert trained.epochs_done == 3
 
 
+def test_decoded_pixels_are_what_a_check_keeps_and_it_says_so(
+    small_config: Config, config_file: ConfigFile, capsys: pytest.CaptureFixture
+) -> None:
+    config = small_config()
+    config["data_loader"]["args"] |= {"cache": "disk", "transform": [{"type": "Resize", "args": {"size": 12}}]}
+
+    train.main(["-c", str(config_file(config)), "--check"])
+
+    assert capsys.readouterr().out.endswith("nothing was kept but decoded pixels (saved/cache)\n")
+
+
 def test_a_check_before_a_run_changes_nothing_in_it(small_config: Config, config_file: ConfigFile) -> None:
     path = str(config_file(small_config()))
     first = train.main(["-c", path])
